@@ -1,0 +1,2 @@
+//! Bytes or text -> facts: total decoders, no I/O, each a fuzz target.
+#![forbid(unsafe_code)]

@@ -1,0 +1,396 @@
+//! Exact sets of addresses of one family.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// An address family of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    Ipv4,
+    Ipv6,
+}
+
+impl Family {
+    pub const BOTH: [Family; 2] = [Family::Ipv4, Family::Ipv6];
+
+    pub fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::Ipv4,
+            IpAddr::V6(_) => Family::Ipv6,
+        }
+    }
+
+    /// Width of an address in bits.
+    pub fn bits(self) -> u8 {
+        match self {
+            Family::Ipv4 => 32,
+            Family::Ipv6 => 128,
+        }
+    }
+
+    /// Width of an address in bytes.
+    pub fn bytes(self) -> usize {
+        usize::from(self.bits()) / 8
+    }
+
+    /// The highest address as a number.
+    pub fn max(self) -> u128 {
+        match self {
+            Family::Ipv4 => u128::from(u32::MAX),
+            Family::Ipv6 => u128::MAX,
+        }
+    }
+
+    pub fn address(self, number: u128) -> IpAddr {
+        match self {
+            Family::Ipv4 => IpAddr::V4(Ipv4Addr::from(number as u32)),
+            Family::Ipv6 => IpAddr::V6(Ipv6Addr::from(number)),
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::Ipv4 => "ipv4",
+            Family::Ipv6 => "ipv6",
+        })
+    }
+}
+
+/// An address as a number: big-endian, 32 or 128 bits.
+pub fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(a) => u128::from(u32::from(a)),
+        IpAddr::V6(a) => u128::from(a),
+    }
+}
+
+/// A set of addresses of one family, kept as disjoint, non-adjacent, inclusive intervals.
+///
+/// `insert` and `remove` cost the logarithm of the number of intervals plus those they touch, so that a walk over fifty
+/// thousand rules that each take one address out of the set stays linear.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct AddrSet {
+    family: Family,
+    /// first -> last, both inclusive
+    ranges: BTreeMap<u128, u128>,
+}
+
+impl AddrSet {
+    pub fn empty(family: Family) -> AddrSet {
+        AddrSet { family, ranges: BTreeMap::new() }
+    }
+
+    pub fn full(family: Family) -> AddrSet {
+        AddrSet::range(family, 0, family.max())
+    }
+
+    /// The addresses from `first` to `last`, both included; empty where `first > last`.
+    pub fn range(family: Family, first: u128, last: u128) -> AddrSet {
+        let mut set = AddrSet::empty(family);
+        set.insert(first, last);
+        set
+    }
+
+    pub fn single(address: IpAddr) -> AddrSet {
+        let n = number(address);
+        AddrSet::range(Family::of(address), n, n)
+    }
+
+    pub fn net(net: IpNet) -> AddrSet {
+        AddrSet::range(Family::of(net.network()), number(net.network()), number(net.broadcast()))
+    }
+
+    /// Those of `nets` that are of this family.
+    pub fn nets<'a>(family: Family, nets: impl IntoIterator<Item = &'a IpNet>) -> AddrSet {
+        let mut set = AddrSet::empty(family);
+        for net in nets {
+            if Family::of(net.network()) == family {
+                set.insert(number(net.network()), number(net.broadcast()));
+            }
+        }
+        set
+    }
+
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.ranges.get(&0) == Some(&self.family.max())
+    }
+
+    /// Number of disjoint intervals.
+    pub fn pieces(&self) -> usize {
+        self.ranges.len()
+    }
+
+    pub fn ranges(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
+        self.ranges.iter().map(|(&a, &b)| (a, b))
+    }
+
+    /// Number of addresses; saturates at `u128::MAX` for the whole of IPv6.
+    pub fn count(&self) -> u128 {
+        self.ranges().fold(0u128, |sum, (a, b)| sum.saturating_add((b - a).saturating_add(1)))
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        Family::of(address) == self.family && self.contains_number(number(address))
+    }
+
+    pub fn contains_number(&self, n: u128) -> bool {
+        self.ranges.range(..=n).next_back().is_some_and(|(_, &last)| n <= last)
+    }
+
+    /// Any one address of the set: the lowest.
+    pub fn any(&self) -> Option<IpAddr> {
+        self.ranges.keys().next().map(|&n| self.family.address(n))
+    }
+
+    pub fn insert(&mut self, mut first: u128, mut last: u128) {
+        if first > last {
+            return;
+        }
+        last = last.min(self.family.max());
+        // Swallow every interval that overlaps or touches the new one.
+        let reach = last.saturating_add(1);
+        while let Some((&a, &b)) = self.ranges.range(..=reach).next_back() {
+            if b.saturating_add(1) < first {
+                break;
+            }
+            first = first.min(a);
+            last = last.max(b);
+            self.ranges.remove(&a);
+        }
+        self.ranges.insert(first, last);
+    }
+
+    pub fn remove(&mut self, first: u128, last: u128) {
+        if first > last {
+            return;
+        }
+        while let Some((&a, &b)) = self.ranges.range(..=last).next_back() {
+            if b < first {
+                break;
+            }
+            self.ranges.remove(&a);
+            if b > last {
+                self.ranges.insert(last + 1, b);
+            }
+            if a < first {
+                self.ranges.insert(a, first - 1);
+                break;
+            }
+        }
+    }
+
+    pub fn union_with(&mut self, other: &AddrSet) {
+        debug_assert_eq!(self.family, other.family);
+        for (a, b) in other.ranges() {
+            self.insert(a, b);
+        }
+    }
+
+    pub fn subtract(&mut self, other: &AddrSet) {
+        debug_assert_eq!(self.family, other.family);
+        for (a, b) in other.ranges() {
+            if self.ranges.is_empty() {
+                break;
+            }
+            self.remove(a, b);
+        }
+    }
+
+    #[must_use]
+    pub fn union(&self, other: &AddrSet) -> AddrSet {
+        let mut set = self.clone();
+        set.union_with(other);
+        set
+    }
+
+    #[must_use]
+    pub fn minus(&self, other: &AddrSet) -> AddrSet {
+        let mut set = self.clone();
+        set.subtract(other);
+        set
+    }
+
+    /// Costs the smaller set's pieces times the logarithm of the larger one's.
+    #[must_use]
+    pub fn intersection(&self, other: &AddrSet) -> AddrSet {
+        debug_assert_eq!(self.family, other.family);
+        let (few, many) = if self.pieces() <= other.pieces() { (self, other) } else { (other, self) };
+        let mut out = AddrSet::empty(self.family);
+        for (a, b) in few.ranges() {
+            let start = many.ranges.range(..=a).next_back().filter(|&(_, &last)| last >= a).map_or(a, |(&k, _)| k);
+            for (&c, &d) in many.ranges.range(start..=b) {
+                out.ranges.insert(a.max(c), b.min(d));
+            }
+        }
+        out
+    }
+
+    #[must_use]
+    pub fn complement(&self) -> AddrSet {
+        AddrSet::full(self.family).minus(self)
+    }
+
+    pub fn intersects(&self, other: &AddrSet) -> bool {
+        !self.intersection(other).is_empty()
+    }
+
+    pub fn is_subset(&self, of: &AddrSet) -> bool {
+        self.minus(of).is_empty()
+    }
+
+    /// The set as prefixes, in order. An interval over IPv6 may need up to 254 of them.
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        let mut out = Vec::new();
+        for (a, b) in self.ranges() {
+            match self.family {
+                Family::Ipv4 => out.extend(
+                    ipnet::Ipv4Subnets::new(Ipv4Addr::from(a as u32), Ipv4Addr::from(b as u32), 0)
+                        .map(|n: Ipv4Net| IpNet::V4(n)),
+                ),
+                Family::Ipv6 => out.extend(
+                    ipnet::Ipv6Subnets::new(Ipv6Addr::from(a), Ipv6Addr::from(b), 0).map(|n: Ipv6Net| IpNet::V6(n)),
+                ),
+            }
+        }
+        out
+    }
+
+    /// Each interval as text: a prefix where it is one, else `first-last`.
+    pub fn words(&self) -> Vec<String> {
+        self.ranges()
+            .map(|(a, b)| {
+                let size = b - a;
+                let aligned = size & size.wrapping_add(1) == 0 && a & size == 0;
+                if aligned {
+                    let host_bits = (128 - size.leading_zeros()) as u8;
+                    let plain = host_bits == 0;
+                    let address = self.family.address(a);
+                    if plain { address.to_string() } else { format!("{address}/{}", self.family.bits() - host_bits) }
+                } else {
+                    format!("{}-{}", self.family.address(a), self.family.address(b))
+                }
+            })
+            .collect()
+    }
+}
+
+impl fmt::Display for AddrSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("nobody");
+        }
+        if self.is_full() {
+            return f.write_str("everybody");
+        }
+        const SHOWN: usize = 6;
+        let pieces = self.pieces();
+        let words = self.words();
+        f.write_str(&words[..words.len().min(SHOWN)].join(", "))?;
+        if pieces > SHOWN {
+            write!(f, " and {} more", pieces - SHOWN)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for AddrSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{{{self}}}", self.family)
+    }
+}
+
+impl Serialize for AddrSet {
+    /// A list of prefixes and `first-last` ranges.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.words())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A set over 0..64 as a bit mask, the model that the intervals are held against.
+    fn model(set: &AddrSet) -> u64 {
+        (0..64).filter(|&n| set.contains_number(n)).fold(0, |m, n| m | 1 << n)
+    }
+
+    fn bits(first: u128, last: u128) -> u64 {
+        (0..64).filter(|&n| first <= n && n <= last).fold(0, |m, n| m | 1 << n)
+    }
+
+    fn build(ops: &[(bool, u128, u128)]) -> (AddrSet, u64) {
+        let mut set = AddrSet::empty(Family::Ipv4);
+        let mut mask = 0;
+        for &(add, a, b) in ops {
+            if add {
+                set.insert(a, b);
+                mask |= bits(a, b);
+            } else {
+                set.remove(a, b);
+                mask &= !bits(a, b);
+            }
+        }
+        (set, mask)
+    }
+
+    fn operations() -> impl Strategy<Value = Vec<(bool, u128, u128)>> {
+        prop::collection::vec((any::<bool>(), 0u128..64, 0u128..64), 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn sets_agree_with_a_bit_mask(x in operations(), y in operations()) {
+            let (a, ma) = build(&x);
+            let (b, mb) = build(&y);
+            prop_assert_eq!(model(&a), ma);
+            prop_assert_eq!(model(&a.union(&b)), ma | mb);
+            prop_assert_eq!(model(&a.minus(&b)), ma & !mb);
+            prop_assert_eq!(model(&a.intersection(&b)), ma & mb);
+            prop_assert_eq!(model(&a.complement()), !ma);
+            prop_assert_eq!(a.is_subset(&b), ma & !mb == 0);
+            prop_assert_eq!(a.count(), u128::from(ma.count_ones()));
+            let pieces: Vec<_> = a.ranges().collect();
+            for pair in pieces.windows(2) {
+                prop_assert!(pair[0].1 + 1 < pair[1].0, "adjacent or overlapping: {:?}", pieces);
+            }
+        }
+    }
+
+    #[test]
+    fn the_edges_of_ipv6_hold() {
+        let mut set = AddrSet::full(Family::Ipv6);
+        assert!(set.is_full());
+        set.remove(u128::MAX, u128::MAX);
+        assert!(!set.contains_number(u128::MAX) && set.contains_number(u128::MAX - 1));
+        set.insert(u128::MAX, u128::MAX);
+        assert!(set.is_full());
+        assert_eq!(set.words(), ["::/0"]);
+        assert!(set.complement().is_empty());
+    }
+
+    #[test]
+    fn words_are_prefixes_where_they_can_be() {
+        let mut set = AddrSet::net("10.0.0.0/8".parse().unwrap());
+        set.insert(number("192.0.2.7".parse().unwrap()), number("192.0.2.9".parse().unwrap()));
+        set.insert(0, 0);
+        assert_eq!(set.words(), ["0.0.0.0", "10.0.0.0/8", "192.0.2.7-192.0.2.9"]);
+        assert_eq!(AddrSet::full(Family::Ipv4).words(), ["0.0.0.0/0"]);
+    }
+}

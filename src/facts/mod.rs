@@ -1,0 +1,86 @@
+//! The vocabulary of a host: facts only, no opinions.
+//!
+//! Everything that `observe` reads ends up in a [`Snapshot`]; everything that `judge` and `plan` know, they know from it.
+//! Nothing here reads a file, starts a process or opens a socket.
+
+mod addr;
+mod expr;
+mod net;
+mod place;
+mod ruleset;
+mod service;
+mod text;
+mod xt;
+
+pub use addr::{AddrSet, Family};
+pub use expr::*;
+pub use net::*;
+pub use place::*;
+pub use ruleset::*;
+pub use service::*;
+pub use xt::*;
+
+use serde::Serialize;
+
+/// One thing that was looked for.
+///
+/// `Unreadable` carries a lower-case fragment that says what failed and why (`open /etc/hosts.deny: permission denied`);
+/// it is never folded into `Absent`: what could not be read is not known to be missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seen<T> {
+    Present(T),
+    Absent,
+    Unreadable(String),
+}
+
+impl<T> Seen<T> {
+    pub fn present(&self) -> Option<&T> {
+        match self {
+            Seen::Present(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Seen::Absent)
+    }
+
+    /// The reason why the thing could not be read, if it could not.
+    pub fn unreadable(&self) -> Option<&str> {
+        match self {
+            Seen::Unreadable(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    pub fn as_ref(&self) -> Seen<&T> {
+        match self {
+            Seen::Present(value) => Seen::Present(value),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why.clone()),
+        }
+    }
+
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Seen<U> {
+        match self {
+            Seen::Present(value) => Seen::Present(f(value)),
+            Seen::Absent => Seen::Absent,
+            Seen::Unreadable(why) => Seen::Unreadable(why),
+        }
+    }
+}
+
+/// All that was seen of one host in one look.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// Whether the look was made with root's rights; without them much of it is `Unreadable`.
+    pub privileged: bool,
+    pub net: Net,
+    pub firewall: Firewall,
+    pub owners: Owners,
+    pub listeners: Seen<Vec<Listener>>,
+    pub sshd: Sshd,
+    pub wrappers: Wrappers,
+    pub resources: Resources,
+}

@@ -1,0 +1,93 @@
+//! TCP wrappers, the owners of rules, and the host's resources.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Seen;
+
+/// The two files of hosts_access(5), as bytes: the judge parses them as libwrap does.
+#[derive(Debug, Clone)]
+pub struct Wrappers {
+    pub allow: Seen<TextFile>,
+    pub deny: Seen<TextFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextFile {
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+}
+
+/// Who may own rules.
+#[derive(Debug, Clone)]
+pub struct Owners {
+    pub ufw: Seen<Ufw>,
+    pub firewalld: Seen<Firewalld>,
+    pub fail2ban_running: bool,
+    pub docker_running: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ufw {
+    /// ENABLED= of /etc/ufw/ufw.conf
+    pub enabled: bool,
+    /// IPV6= of /etc/default/ufw
+    pub ipv6: bool,
+    /// Whether the `ufw` command is there to be spoken to.
+    pub command: bool,
+}
+
+/// A running firewalld, as its D-Bus answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Firewalld {
+    pub version: String,
+    /// `RUNNING`, `INIT`, `FAILED`
+    pub state: String,
+    pub panic: bool,
+    pub lockdown: bool,
+    pub default_zone: String,
+    /// interface -> zone, runtime
+    pub interface_zones: Vec<(String, String)>,
+    /// source (address, prefix, MAC or ipset:NAME) -> zone, runtime
+    pub source_zones: Vec<(String, String)>,
+    pub zones: Vec<Zone>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Zone {
+    pub name: String,
+    /// default, ACCEPT, DROP, %%REJECT%%
+    pub target: String,
+    /// Runtime and permanent services and ports, `22/tcp`.
+    pub services: Vec<String>,
+    pub ports: Vec<String>,
+    pub rich_rules: Vec<String>,
+    pub permanent_services: Vec<String>,
+    pub permanent_ports: Vec<String>,
+    pub permanent_rich_rules: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Resources {
+    pub disks: Vec<Disk>,
+    /// Bytes.
+    pub memory_total: u64,
+    pub memory_available: u64,
+    /// Seconds since the epoch; 0 if unknown.
+    pub boot_time: u64,
+    /// nf_conntrack_count and nf_conntrack_max
+    pub conntrack: Option<(u64, u64)>,
+    /// A package manager holds its lock (dpkg, rpm): the process's pid if known.
+    pub package_manager: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Disk {
+    pub mount_point: PathBuf,
+    pub total: u64,
+    pub available: u64,
+    pub inodes_total: u64,
+    pub inodes_free: u64,
+    pub read_only: bool,
+}

@@ -1,0 +1,111 @@
+//! sshd: its program, configuration and units.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Seen;
+
+#[derive(Debug, Clone)]
+pub struct Sshd {
+    pub binary: Seen<Binary>,
+    /// What `sshd -t` said.
+    pub test: Seen<ConfigTest>,
+    /// What `sshd -T` printed, where the test passed.
+    pub settings: Seen<Settings>,
+    /// Whether systemd runs this host, and the units that it knows: `ssh.service`, `sshd.service`, `ssh.socket`, `sshd.socket`.
+    pub units: Seen<Vec<Unit>>,
+    /// Processes whose program is sshd and that listen or did (not the per-connection children).
+    pub processes: Vec<Process>,
+    /// The file `/etc/ssh/sshd_not_to_be_run` is there.
+    pub not_to_be_run: bool,
+    pub privsep_dir: Seen<PathMode>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Binary {
+    pub path: PathBuf,
+    /// DT_NEEDED of sshd and of sshd-session, as far as they exist.
+    pub needed: Vec<String>,
+}
+
+impl Binary {
+    /// Whether TCP wrappers apply: this sshd links libwrap.
+    pub fn links_libwrap(&self) -> bool {
+        self.needed.iter().any(|n| n.starts_with("libwrap.so"))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConfigTest {
+    pub passed: bool,
+    pub status: i32,
+    /// What it wrote to standard error: hostile text, one string a line, at most 50 lines.
+    pub messages: Vec<String>,
+}
+
+/// The part of `sshd -T` that says where it listens and whom it lets in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct Settings {
+    pub ports: Vec<u16>,
+    /// Each `ListenAddress` with its port.
+    pub listen: Vec<(IpAddr, u16)>,
+    /// `any`, `inet` or `inet6`
+    pub address_family: String,
+    pub max_startups: String,
+    pub use_dns: bool,
+    pub allow_users: Vec<String>,
+    pub deny_users: Vec<String>,
+    pub allow_groups: Vec<String>,
+    pub deny_groups: Vec<String>,
+    pub host_keys: Vec<String>,
+}
+
+/// A unit as systemd's D-Bus gives it (org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unit {
+    pub name: String,
+    /// loaded, not-found, masked, error, bad-setting
+    pub load_state: String,
+    /// active, reloading, inactive, failed, activating, deactivating
+    pub active_state: String,
+    pub sub_state: String,
+    /// enabled, disabled, static, masked, …
+    pub unit_file_state: String,
+    /// success, exit-code, signal, start-limit-hit, …
+    pub result: String,
+    pub main_pid: u32,
+    pub fragment_path: String,
+}
+
+impl Unit {
+    pub fn masked(&self) -> bool {
+        self.load_state == "masked" || self.unit_file_state.starts_with("masked")
+    }
+
+    pub fn loaded(&self) -> bool {
+        self.load_state == "loaded"
+    }
+
+    pub fn active(&self) -> bool {
+        matches!(self.active_state.as_str(), "active" | "reloading")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Process {
+    pub pid: i32,
+    pub name: String,
+    pub exe: Option<String>,
+    pub state: char,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathMode {
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}

@@ -1,0 +1,207 @@
+//! The types of a judgement.
+
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::facts::{AddrSet, Family, Hook, RuleRef};
+
+/// Monitoring-plugin convention for the exit code: 0, 1, 2, 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    Reachable,
+    AtRisk,
+    Blocked,
+    Unknown,
+}
+
+/// What a client's `ssh` would say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Symptom {
+    None,
+    /// No answer at all: "Connection timed out".
+    TimedOut,
+    /// A reset or an ICMP error: "Connection refused", "No route to host".
+    Refused,
+    /// Connected, then closed before the banner: "kex_exchange_identification: Connection closed".
+    Closed,
+    /// Connected, and nothing comes.
+    NoBanner,
+    Unknown,
+}
+
+/// The places of a connection's way, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gate {
+    Route,
+    Firewall,
+    Listener,
+    Wrappers,
+    Sshd,
+}
+
+/// One way in: a family, an interface, a local address and a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Path {
+    pub family: Family,
+    pub interface: String,
+    #[serde(skip)]
+    pub ifindex: u32,
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+/// Who or what decides about a set of sources.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Blame {
+    pub gate: Gate,
+    /// `ip filter INPUT`, `/etc/hosts.deny`, `port 22`
+    #[serde(rename = "where")]
+    pub place: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<Hook>,
+    /// The rule, line or process in its own words; `policy drop` for a chain's policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// From 1: the rule's place in its chain, the line in its file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+    /// Whether the verdict stands in a chain, set or table that the policy respects (a ban by fail2ban).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub respected: bool,
+    /// The rule in the snapshot, and for a rule in a chain that was jumped to, the way there: the base chain's rule first.
+    #[serde(skip)]
+    pub rule_ref: Option<RuleRef>,
+    #[serde(skip)]
+    pub via: Vec<RuleRef>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    pub sources: AddrSet,
+    pub symptom: Symptom,
+    pub by: Blame,
+}
+
+/// Sources whose fate depends on rate, history or time (conditional), or on what is not modelled (unknown).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Open {
+    pub sources: AddrSet,
+    /// `at most 6 connections in 30 s (recent)`, `match bpf is not modelled`
+    pub reason: String,
+    pub by: Blame,
+}
+
+/// The fate of every source address on one path: the four parts are disjoint and cover the family.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathVerdict {
+    #[serde(flatten)]
+    pub path: Path,
+    pub admitted: AddrSet,
+    pub blocked: Vec<Blocked>,
+    pub conditional: Vec<Open>,
+    pub unknown: Vec<Open>,
+}
+
+impl PathVerdict {
+    /// A path on which nothing has been decided yet: everybody is admitted.
+    pub fn open(path: Path) -> PathVerdict {
+        let admitted = AddrSet::full(path.family);
+        PathVerdict { path, admitted, blocked: Vec::new(), conditional: Vec::new(), unknown: Vec::new() }
+    }
+
+    /// Sources that are surely admitted or admitted on a condition (a rate limit is no lock-out).
+    pub fn reachable(&self) -> AddrSet {
+        let mut set = self.admitted.clone();
+        for open in &self.conditional {
+            set.union_with(&open.sources);
+        }
+        set
+    }
+
+    pub fn blocked_sources(&self) -> AddrSet {
+        let mut set = AddrSet::empty(self.path.family);
+        for b in &self.blocked {
+            set.union_with(&b.sources);
+        }
+        set
+    }
+
+    pub fn unknown_sources(&self) -> AddrSet {
+        let mut set = AddrSet::empty(self.path.family);
+        for open in &self.unknown {
+            set.union_with(&open.sources);
+        }
+        set
+    }
+
+    /// Blocks `sources` as far as they were admitted or open until here: what an earlier gate blocked stays its own.
+    pub fn block(&mut self, sources: &AddrSet, symptom: Symptom, by: Blame) {
+        let taken = self.take(sources);
+        if !taken.is_empty() {
+            self.blocked.push(Blocked { sources: taken, symptom, by });
+        }
+    }
+
+    /// Of `sources` those that were admitted until here become unknown.
+    pub fn doubt(&mut self, sources: &AddrSet, reason: String, by: Blame) {
+        let taken = self.admitted.intersection(sources);
+        if taken.is_empty() {
+            return;
+        }
+        self.admitted.subtract(&taken);
+        self.unknown.push(Open { sources: taken, reason, by });
+    }
+
+    fn take(&mut self, sources: &AddrSet) -> AddrSet {
+        let mut taken = self.admitted.intersection(sources);
+        self.admitted.subtract(&taken);
+        for open in self.conditional.iter_mut().chain(&mut self.unknown) {
+            let part = open.sources.intersection(sources);
+            open.sources.subtract(&part);
+            taken.union_with(&part);
+        }
+        self.conditional.retain(|o| !o.sources.is_empty());
+        self.unknown.retain(|o| !o.sources.is_empty());
+        taken
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Info,
+    Warning,
+    Critical,
+}
+
+/// One thing worth saying, with a stable code (docs: `docs/findings.md`).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Finding {
+    /// `firewall.input.drop`, `wrappers.deny`, `sshd.unit.failed`, …
+    pub code: &'static str,
+    pub severity: Severity,
+    /// One sentence, host text escaped.
+    pub summary: String,
+    pub evidence: Value,
+    pub mendable: bool,
+    /// What `repair` would do, in words; filled in by the planner.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mend: Option<String>,
+}
+
+/// What a client would see, and why.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    pub verdict: Verdict,
+    pub symptom: Symptom,
+    /// One sentence: "connection timed out, because …".
+    pub sentence: String,
+    pub paths: Vec<PathVerdict>,
+    pub findings: Vec<Finding>,
+}

@@ -1,0 +1,16 @@
+//! ssh-rescue keeps SSH reachable on the host that it runs on.
+//!
+//! Every pass walks one road, in one direction:
+//!
+//! ```text
+//! observe -> judge -> plan -> rehearse -> apply -> verify -> record
+//! ```
+//!
+//! The rooms stand here in the order of the road. `facts`, `decode`, `policy`, `judge` and `plan` are the core: they touch
+//! no file, process, socket, clock or environment. The others are thin edges around `host`, the one seam to the machine.
+
+pub mod decode;
+pub mod facts;
+pub mod judge;
+pub mod plan;
+pub mod policy;

@@ -1,0 +1,92 @@
+//! Steps of a plan, each with what undoes it.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::facts::{Backend, Family, TableFamily};
+
+/// The tag in a rule's comment by which a mend is found again: `ssh-rescue:ID`.
+pub const TAG: &str = "ssh-rescue";
+
+/// Which packets an inserted rule accepts. Nothing wider than the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// None in a chain of one family means that family; in `inet` tables both.
+    pub family: Option<Family>,
+    /// None: everybody.
+    pub source: Option<IpNet>,
+    pub port: u16,
+    /// The interface that the packet comes in by (or leaves by, for an answer); None in chains that cannot tell.
+    pub interface: Option<String>,
+    /// false: the SYN (`dport`, `saddr`, `iifname`); true: the answer (`sport`, `daddr`, `oifname`).
+    pub answer: bool,
+    /// Sources that stay barred: the rule jumps to these chains first, or the accept leaves them out.
+    pub after: Vec<String>,
+}
+
+/// One rule to insert before the rule that now stands at `index` of the chain (`index` == length: at the end).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Insert {
+    pub chain: String,
+    pub index: usize,
+    pub accept: Accept,
+}
+
+/// One commit on one back-end, or one act on one owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Step {
+    /// One netlink batch, bound to `generation`: the kernel refuses it when somebody was faster.
+    Nft {
+        generation: u32,
+        family: TableFamily,
+        table: String,
+        inserts: Vec<Insert>,
+    },
+    /// One `iptables-restore --noflush` of the back-end that the table lives in.
+    Iptables {
+        backend: Backend,
+        family: Family,
+        table: String,
+        inserts: Vec<Insert>,
+    },
+    /// `ufw prepend allow …` for each source (None: everybody).
+    UfwAllow {
+        port: u16,
+        interface: Option<String>,
+        sources: Vec<Option<IpNet>>,
+    },
+    /// ufw's chains stand without the jumps to them (somebody flushed): delete them and let ufw build anew.
+    UfwRebuild {
+        families: Vec<Family>,
+    },
+    /// firewalld over D-Bus, runtime and permanent: the port (everybody) or a rich rule per source, in the zone.
+    FirewalldAllow {
+        zone: String,
+        port: u16,
+        sources: Vec<Option<IpNet>>,
+        permanent: bool,
+    },
+    FirewalldPanicOff,
+    /// Replace a file's content; the old content is kept for undo. `reason` goes to the report.
+    WriteFile {
+        path: PathBuf,
+        content: Vec<u8>,
+        reason: String,
+    },
+    /// Start a unit; `reset_failed` first where systemd has given it up; `unmask` only by policy.
+    StartUnit {
+        unit: String,
+        reset_failed: bool,
+        unmask: bool,
+    },
+    /// Strategy `flush`: save, then flush every rule of both back-ends and accept by default.
+    Flush,
+    /// Strategy `disable`: stop and disable these services (ufw is told `ufw disable`), then flush.
+    Disable {
+        services: Vec<String>,
+        ufw: bool,
+    },
+}

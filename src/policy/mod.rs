@@ -1,0 +1,117 @@
+//! The policy: raw (serde) -> validated. What the people who own this host want.
+//!
+//! A mistake is shown with line, column and a caret, all of them at once. Without a file [`Policy::default`] holds.
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// What may be done about one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Not looked at.
+    Off,
+    /// Looked at and reported.
+    Report,
+    Repair,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strategy {
+    /// The least: one accept, in the chain that drops.
+    Insert,
+    /// Save, then flush every rule and accept by default, as the vendor's article does.
+    Flush,
+    /// Save, then disable the firewall (ufw, firewalld, nftables.service, netfilter-persistent) and flush.
+    Disable,
+}
+
+/// A validated policy. Every field has the value that is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    pub ssh: SshPolicy,
+    pub firewall: FirewallPolicy,
+    pub wrappers: WrappersPolicy,
+    pub sshd: SshdPolicy,
+    pub restraint: RestraintPolicy,
+    pub control: ControlPolicy,
+    pub report: ReportPolicy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SshPolicy {
+    /// Never empty.
+    pub ports: Vec<u16>,
+    /// None: the default of "Intent" holds (somebody outside must be able to connect, in each family with a way out).
+    pub sources: Option<Vec<IpNet>>,
+    /// None: the interfaces with a default route.
+    pub interfaces: Option<Vec<String>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FirewallPolicy {
+    pub mode: Mode,
+    pub strategy: Strategy,
+    /// Mend also what the next boot loads.
+    pub persist: bool,
+    /// Globs over the names of chains, sets and tables whose per-source verdicts are meant.
+    pub respect: Vec<String>,
+    /// firewalld's panic mode: report, or lift it.
+    pub panic: Mode,
+    /// Go on without a rehearsal where the rules cannot be copied and the judge alone is certain.
+    pub unrehearsed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WrappersPolicy {
+    pub mode: Mode,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SshdPolicy {
+    pub mode: Mode,
+    /// A masked unit, or `sshd_not_to_be_run`, is somebody's word: only with this it is overruled.
+    pub unmask: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestraintPolicy {
+    /// Repairs of one kind within `per_seconds` after which it stops and says who is on the other side.
+    pub attempts: u32,
+    pub per_seconds: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ControlPolicy {
+    pub group: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ReportPolicy {
+    pub console: bool,
+    pub metrics: Option<PathBuf>,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            ssh: SshPolicy { ports: vec![22], sources: None, interfaces: None },
+            firewall: FirewallPolicy {
+                mode: Mode::Repair,
+                strategy: Strategy::Insert,
+                persist: true,
+                respect: vec!["f2b-*".into(), "crowdsec*".into()],
+                panic: Mode::Report,
+                unrehearsed: true,
+            },
+            wrappers: WrappersPolicy { mode: Mode::Repair },
+            sshd: SshdPolicy { mode: Mode::Repair, unmask: false },
+            restraint: RestraintPolicy { attempts: 3, per_seconds: 3600 },
+            control: ControlPolicy { group: None },
+            report: ReportPolicy { console: false, metrics: None },
+        }
+    }
+}
