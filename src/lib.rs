@@ -14,3 +14,17 @@ pub mod facts;
 pub mod judge;
 pub mod plan;
 pub mod policy;
+
+pub mod host;
+
+/// An error and its sources as one line, `a: b: c`.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,24 @@
+//! The one seam to the machine: read, replace, run with a deadline, talk netlink. The only room with `unsafe`.
+
+mod file;
+mod run;
+
+pub use file::*;
+pub use run::*;
+
+/// The machine that this process runs on. Passed down from `main`, so that a signature shows what may touch the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    _private: (),
+}
+
+impl Host {
+    pub fn live() -> Host {
+        Host { _private: () }
+    }
+
+    /// Whether this process has root's rights.
+    pub fn privileged(&self) -> bool {
+        nix::unistd::geteuid().is_root()
+    }
+}

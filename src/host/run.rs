@@ -1,0 +1,163 @@
+//! Running the host's own tools: no shell, a deadline, bounded output, the whole process group ended.
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use thiserror::Error;
+
+use super::Host;
+
+/// How long a tool of the host may take.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+/// How much a tool may print on one stream.
+pub const OUTPUT_LIMIT: usize = 64 << 20;
+
+const SEARCH: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
+
+/// One call of a tool.
+#[derive(Debug, Clone)]
+pub struct Call<'a> {
+    /// A bare name, looked up in the system's own folders and never in `PATH`, or an absolute path.
+    pub program: &'a str,
+    pub args: &'a [&'a str],
+    pub stdin: &'a [u8],
+    pub deadline: Duration,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(program: &'a str, args: &'a [&'a str]) -> Call<'a> {
+        Call { program, args, stdin: &[], deadline: DEADLINE }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Exit status, or 128 + signal.
+    pub status: i32,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    pub fn ok(&self) -> bool {
+        self.status == 0
+    }
+
+    /// The last lines of standard error for a message, escaped, at most 300 characters.
+    pub fn complaint(&self) -> String {
+        let text = String::from_utf8_lossy(&self.stderr);
+        let mut lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).rev().take(3).collect();
+        lines.reverse();
+        let joined = lines.join("; ");
+        joined
+            .chars()
+            .take(300)
+            .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+            .collect()
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error("{program} is not installed")]
+    Missing { program: String },
+    #[error("start {program}")]
+    Start {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{program} did not end within {seconds} s and was ended", seconds = deadline.as_secs_f32())]
+    Deadline { program: String, deadline: Duration },
+    #[error("{program} printed more than {OUTPUT_LIMIT} bytes")]
+    Output { program: String },
+    #[error("wait for {program}")]
+    Wait {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Host {
+    /// The absolute path of a tool, from the system's own folders.
+    pub fn which(&self, program: &str) -> Option<String> {
+        if program.starts_with('/') {
+            return std::path::Path::new(program).exists().then(|| program.to_owned());
+        }
+        SEARCH.iter().map(|dir| format!("{dir}/{program}")).find(|p| std::path::Path::new(p).is_file())
+    }
+
+    /// Runs a tool to its end, in a process group of its own, with an environment of its own (`LC_ALL=C`, a fixed `PATH`).
+    pub fn run(&self, call: &Call<'_>) -> Result<Output, RunError> {
+        let program = call.program.to_owned();
+        let path = self.which(call.program).ok_or_else(|| RunError::Missing { program: program.clone() })?;
+        let mut child = Command::new(path)
+            .args(call.args)
+            .env_clear()
+            .env("PATH", SEARCH.join(":"))
+            .env("LC_ALL", "C")
+            .env("LANG", "C")
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| RunError::Start { program: program.clone(), source })?;
+        let group = Pid::from_raw(child.id() as i32);
+        let input = child.stdin.take().map(|mut pipe| {
+            let bytes = call.stdin.to_vec();
+            // A tool that does not read its input breaks the pipe; its exit status says what went wrong.
+            thread::spawn(move || drop(pipe.write_all(&bytes)))
+        });
+        let stdout = child.stdout.take().map(|pipe| thread::spawn(move || drain(pipe)));
+        let stderr = child.stderr.take().map(|pipe| thread::spawn(move || drain(pipe)));
+        let waited = wait(&mut child, call.deadline);
+        // Also what it left behind in the background: it would hold the pipes open for ever.
+        let _ = killpg(group, Signal::SIGKILL);
+        let status = match waited {
+            Ok(Some(status)) => status,
+            Ok(None) => {
+                let _ = child.wait();
+                return Err(RunError::Deadline { program, deadline: call.deadline });
+            }
+            Err(source) => return Err(RunError::Wait { program, source }),
+        };
+        if let Some(input) = input {
+            let _ = input.join();
+        }
+        let join = |handle: Option<thread::JoinHandle<Vec<u8>>>| handle.and_then(|h| h.join().ok()).unwrap_or_default();
+        let (stdout, stderr) = (join(stdout), join(stderr));
+        if stdout.len() > OUTPUT_LIMIT || stderr.len() > OUTPUT_LIMIT {
+            return Err(RunError::Output { program });
+        }
+        Ok(Output { status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), stdout, stderr })
+    }
+}
+
+fn drain(pipe: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = pipe.take(OUTPUT_LIMIT as u64 + 1).read_to_end(&mut bytes);
+    bytes
+}
+
+fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<std::process::ExitStatus>> {
+    let end = Instant::now() + deadline;
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
