@@ -90,3 +90,33 @@ pub enum Step {
         ufw: bool,
     },
 }
+
+/// What to do, in order. Made only by [`crate::plan::plan`].
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The repair's id: sorts by time; the tag of its rules is `ssh-rescue:ID`.
+    pub id: String,
+    pub steps: Vec<Step>,
+    pub declined: Vec<Declined>,
+}
+
+/// Something that is wrong and that this plan leaves as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declined {
+    /// The finding's code.
+    pub code: String,
+    /// A fragment that fits "not mended, because …".
+    pub why: String,
+}
+
+/// What the planner makes of a judgement.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The policy is met: nothing may be changed.
+    Healthy,
+    /// The policy is not met, and nothing can or may be done about it.
+    Refuse(Vec<Declined>),
+    Repair(Plan),
+}
