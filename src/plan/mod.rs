@@ -3,6 +3,9 @@
 //! A plan is inert data, so specific that no choice is left when it is applied. Pure.
 #![forbid(unsafe_code)]
 
+pub mod accept;
+mod model;
 mod step;
 
+pub use model::*;
 pub use step::*;

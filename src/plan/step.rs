@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::TableInserts;
 use crate::facts::{Backend, Family, TableFamily};
 
 /// The tag in a rule's comment by which a mend is found again: `ssh-rescue:ID`.
@@ -57,6 +58,7 @@ pub enum Step {
         port: u16,
         interface: Option<String>,
         sources: Vec<Option<IpNet>>,
+        model: Vec<TableInserts>,
     },
     /// ufw's chains stand without the jumps to them (somebody flushed): delete them and let ufw build anew.
     UfwRebuild {
@@ -68,6 +70,7 @@ pub enum Step {
         port: u16,
         sources: Vec<Option<IpNet>>,
         permanent: bool,
+        model: Vec<TableInserts>,
     },
     FirewalldPanicOff,
     /// Replace a file's content; the old content is kept for undo. `reason` goes to the report.

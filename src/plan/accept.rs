@@ -1,0 +1,194 @@
+//! The accept rule of a mend, in the form of each back-end.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::{Accept, TAG};
+use crate::facts::{
+    BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TableFamily, Verdict, XtMatch,
+    XtTarget, number,
+};
+
+const TCP: u8 = 6;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: u16 = 0x86dd;
+
+/// What a rule does with the packets that it matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deed {
+    Accept,
+    /// Let this chain say first whether the source is barred.
+    Jump(String),
+}
+
+impl Accept {
+    /// The deeds of the rules that this stands for, in order: first the jumps, then the accept.
+    pub fn deeds(&self) -> Vec<Deed> {
+        self.after.iter().cloned().map(Deed::Jump).chain([Deed::Accept]).collect()
+    }
+
+    /// The family that the rule is limited to in a table of `table`'s family, where the table alone does not say it.
+    fn guard(&self, table: TableFamily) -> Option<Family> {
+        match table {
+            TableFamily::Inet | TableFamily::Netdev => self.family.or(self.source.map(|s| Family::of(s.network()))),
+            _ => None,
+        }
+    }
+
+    /// The rule in nf_tables' expressions, in a table of this family (nft(8), linux/netfilter/nf_tables.h).
+    pub fn nft(&self, table: TableFamily, deed: &Deed) -> Vec<Expr> {
+        let mut exprs = Vec::new();
+        if let Some(family) = self.guard(table) {
+            let (key, data) = match (table, family) {
+                (TableFamily::Netdev, Family::Ipv4) => (MetaKey::Protocol, ETH_P_IP.to_be_bytes().to_vec()),
+                (TableFamily::Netdev, Family::Ipv6) => (MetaKey::Protocol, ETH_P_IPV6.to_be_bytes().to_vec()),
+                (_, Family::Ipv4) => (MetaKey::Nfproto, vec![TableFamily::Ip.nfproto()]),
+                (_, Family::Ipv6) => (MetaKey::Nfproto, vec![TableFamily::Ip6.nfproto()]),
+            };
+            exprs.extend([Expr::Meta { dreg: 0, key }, equal(data)]);
+        }
+        if let Some(name) = &self.interface {
+            let key = if self.answer { MetaKey::OifName } else { MetaKey::IifName };
+            let mut padded = name.as_bytes().to_vec();
+            padded.resize(16, 0);
+            exprs.extend([Expr::Meta { dreg: 0, key }, equal(padded)]);
+        }
+        exprs.extend([Expr::Meta { dreg: 0, key: MetaKey::L4Proto }, equal(vec![TCP])]);
+        if let Some(net) = self.source {
+            exprs.extend(address(net, self.answer));
+        }
+        let offset = if self.answer { 0 } else { 2 };
+        exprs.push(Expr::Payload { dreg: 0, base: PayloadBase::Transport, offset, len: 2 });
+        exprs.push(equal(self.port.to_be_bytes().to_vec()));
+        exprs.push(Expr::Verdict(match deed {
+            Deed::Accept => Verdict::Accept,
+            Deed::Jump(chain) => Verdict::Jump(chain.clone()),
+        }));
+        exprs
+    }
+
+    /// The rule as x_tables has it, for the model of a legacy table.
+    pub fn xt(&self, deed: &Deed) -> Vec<Expr> {
+        let masked = self.source.map_or_else(Masked::default, |net| {
+            let family = Family::of(net.network());
+            let host_bits = u32::from(family.bits() - net.prefix_len());
+            let host = if host_bits == 128 { u128::MAX } else { (1 << host_bits) - 1 };
+            Masked { address: number(net.network()), mask: family.max() & !host, invert: false }
+        });
+        let iface = self.interface.as_ref().map(|name| IfaceMatch {
+            name: name.as_bytes().to_vec(),
+            exact: true,
+            invert: false,
+        });
+        let (src, dst, iif, oif) = match self.answer {
+            false => (masked, Masked::default(), iface, None),
+            true => (Masked::default(), masked, None, iface),
+        };
+        let port = (self.port, self.port);
+        let any = (0, u16::MAX);
+        let (sports, dports) = if self.answer { (port, any) } else { (any, port) };
+        vec![
+            Expr::XtMatch(XtMatch::Header { src, dst, iif, oif, proto: TCP, proto_invert: false, fragment: None }),
+            Expr::XtMatch(XtMatch::Tcp {
+                sports,
+                dports,
+                invert_sports: false,
+                invert_dports: false,
+                flags_mask: 0,
+                flags_set: 0,
+                invert_flags: false,
+                option: None,
+            }),
+            Expr::XtTarget(match deed {
+                Deed::Accept => XtTarget::Accept,
+                Deed::Jump(chain) => XtTarget::Jump(chain.clone()),
+            }),
+        ]
+    }
+
+    /// The rule in the words of iptables(8), without `-I CHAIN N`; typed values only, nothing that a host has said but names.
+    pub fn iptables(&self, id: &str, deed: &Deed) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        let mut put = |flag: &str, value: String| words.extend([flag.to_owned(), value]);
+        if let Some(net) = self.source {
+            put(if self.answer { "-d" } else { "-s" }, net.to_string());
+        }
+        if let Some(name) = &self.interface {
+            put(if self.answer { "-o" } else { "-i" }, name.clone());
+        }
+        put("-p", "tcp".to_owned());
+        put("-m", "tcp".to_owned());
+        put(if self.answer { "--sport" } else { "--dport" }, self.port.to_string());
+        put("-m", "comment".to_owned());
+        put("--comment", tag(id));
+        put(
+            "-j",
+            match deed {
+                Deed::Accept => "ACCEPT".to_owned(),
+                Deed::Jump(chain) => chain.clone(),
+            },
+        );
+        words
+    }
+
+    /// For people: `tcp port 22 from 198.51.100.0/24 by eth0`.
+    pub fn words(&self) -> String {
+        let mut text = match self.answer {
+            false => format!("tcp to port {}", self.port),
+            true => format!("answers from tcp port {}", self.port),
+        };
+        if let Some(net) = self.source {
+            text.push_str(if self.answer { " to " } else { " from " });
+            text.push_str(&net.to_string());
+        }
+        if let Some(name) = &self.interface {
+            text.push_str(" by ");
+            text.push_str(&crate::judge::escape(name));
+        }
+        for chain in &self.after {
+            text.push_str(&format!(", after what {} bars", crate::judge::escape(chain)));
+        }
+        text
+    }
+}
+
+/// The comment of every rule of one repair.
+pub fn tag(id: &str) -> String {
+    format!("{TAG}:{id}")
+}
+
+fn equal(data: Vec<u8>) -> Expr {
+    Expr::Cmp { sreg: 0, op: CmpOp::Eq, data }
+}
+
+fn address(net: IpNet, answer: bool) -> Vec<Expr> {
+    let (offset, bytes) = match (net.network(), answer) {
+        (IpAddr::V4(a), false) => (12, a.octets().to_vec()),
+        (IpAddr::V4(a), true) => (16, a.octets().to_vec()),
+        (IpAddr::V6(a), false) => (8, a.octets().to_vec()),
+        (IpAddr::V6(a), true) => (24, a.octets().to_vec()),
+    };
+    let len = bytes.len() as u32;
+    let mut exprs = vec![Expr::Payload { dreg: 0, base: PayloadBase::Network, offset, len }];
+    if usize::from(net.prefix_len()) < bytes.len() * 8 {
+        let mask = match net.netmask() {
+            IpAddr::V4(m) => m.octets().to_vec(),
+            IpAddr::V6(m) => m.octets().to_vec(),
+        };
+        let xor = vec![0; bytes.len()];
+        exprs.push(Expr::Bitwise { sreg: 0, dreg: 0, len, op: BitwiseOp::MaskXor { mask, xor } });
+    }
+    exprs.push(equal(bytes));
+    exprs
+}
+
+/// The rules of one insert, for the model of a ruleset.
+pub fn rules(accept: &Accept, id: &str, table: TableFamily, legacy: bool) -> Vec<Rule> {
+    let rule = |deed: &Deed| Rule {
+        handle: None,
+        comment: Some(tag(id)),
+        exprs: if legacy { accept.xt(deed) } else { accept.nft(table, deed) },
+    };
+    accept.deeds().iter().map(rule).collect()
+}
