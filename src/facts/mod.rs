@@ -4,6 +4,7 @@
 //! Nothing here reads a file, starts a process or opens a socket.
 
 mod addr;
+mod escape;
 mod expr;
 mod net;
 mod place;
@@ -12,7 +13,8 @@ mod service;
 mod text;
 mod xt;
 
-pub use addr::{AddrSet, Family};
+pub use addr::{AddrSet, Family, number};
+pub use escape::escape;
 pub use expr::*;
 pub use net::*;
 pub use place::*;

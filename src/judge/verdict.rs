@@ -80,6 +80,22 @@ pub struct Blame {
     pub via: Vec<RuleRef>,
 }
 
+impl Blame {
+    /// A gate as a whole, without a rule.
+    pub fn gate(gate: Gate, place: &str) -> Blame {
+        Blame {
+            gate,
+            place: place.to_owned(),
+            hook: None,
+            rule: None,
+            position: None,
+            respected: false,
+            rule_ref: None,
+            via: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blocked {
     pub sources: AddrSet,
@@ -157,6 +173,37 @@ impl PathVerdict {
         self.unknown.push(Open { sources: taken, reason, by });
     }
 
+    /// The next gate on the way: what it blocks or leaves open is taken from what got this far.
+    pub fn then(&mut self, next: &PathVerdict) {
+        for b in &next.blocked {
+            self.block(&b.sources, b.symptom, b.by.clone());
+        }
+        for open in &next.conditional {
+            let taken = self.admitted.intersection(&open.sources);
+            if !taken.is_empty() {
+                self.admitted.subtract(&taken);
+                self.conditional.push(Open { sources: taken, reason: open.reason.clone(), by: open.by.clone() });
+            }
+        }
+        for open in &next.unknown {
+            self.doubt(&open.sources, open.reason.clone(), open.by.clone());
+            self.doubt_conditional(open);
+        }
+    }
+
+    fn doubt_conditional(&mut self, next: &Open) {
+        let mut taken = AddrSet::empty(self.path.family);
+        for open in &mut self.conditional {
+            let part = open.sources.intersection(&next.sources);
+            open.sources.subtract(&part);
+            taken.union_with(&part);
+        }
+        self.conditional.retain(|o| !o.sources.is_empty());
+        if !taken.is_empty() {
+            self.unknown.push(Open { sources: taken, reason: next.reason.clone(), by: next.by.clone() });
+        }
+    }
+
     fn take(&mut self, sources: &AddrSet) -> AddrSet {
         let mut taken = self.admitted.intersection(sources);
         self.admitted.subtract(&taken);
@@ -204,4 +251,17 @@ pub struct Judgement {
     pub sentence: String,
     pub paths: Vec<PathVerdict>,
     pub findings: Vec<Finding>,
+    /// Each path gate by gate, in the order of `paths`: what the planner looks at.
+    #[serde(skip)]
+    pub gates: Vec<PathGates>,
+}
+
+/// One path, with every gate judged as if it stood alone, and all of them together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathGates {
+    pub whole: PathVerdict,
+    /// Routes and netfilter.
+    pub firewall: PathVerdict,
+    pub listener: PathVerdict,
+    pub wrappers: PathVerdict,
 }

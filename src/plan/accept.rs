@@ -144,10 +144,10 @@ impl Accept {
         }
         if let Some(name) = &self.interface {
             text.push_str(" by ");
-            text.push_str(&crate::judge::escape(name));
+            text.push_str(&crate::facts::escape(name));
         }
         for chain in &self.after {
-            text.push_str(&format!(", after what {} bars", crate::judge::escape(chain)));
+            text.push_str(&format!(", after what {} bars", crate::facts::escape(chain)));
         }
         text
     }

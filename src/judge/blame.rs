@@ -1,0 +1,245 @@
+//! Findings about a path, and the one sentence.
+
+use serde_json::json;
+
+use super::{
+    Blame, Blocked, Demand, Finding, Gate, Intent, Open, PathGates, PathVerdict, Severity, Standing, Symptom, Verdict,
+};
+use crate::facts::{AddrSet, Hook, escape};
+
+/// The findings that explain the demands: one for each thing that blocks, leaves open, or bars a part.
+pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
+    let mut out: Vec<Finding> = Vec::new();
+    for demand in &intent.demands {
+        for &index in &demand.paths {
+            for verdict in [&gates[index].firewall, &gates[index].wrappers] {
+                blocked_findings(demand, intent, verdict, &mut out);
+                open_findings(demand, verdict, &mut out);
+            }
+        }
+        for gate in [Gate::Firewall, Gate::Wrappers] {
+            if *demand.at(gate) == Standing::LeftAlone {
+                merge(&mut out, left_alone(demand, gate));
+            }
+        }
+        let alone = [&demand.firewall, &demand.listener, &demand.wrappers];
+        if matches!(demand.whole, Standing::Lacking { .. }) && alone.iter().all(|s| **s == Standing::Met) {
+            merge(&mut out, disjoint(demand));
+        }
+    }
+    out
+}
+
+fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out: &mut Vec<Finding>) {
+    for blocked in &verdict.blocked {
+        let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
+        let wanted = match demand.at(blocked.by.gate) {
+            Standing::Lacking { wanted } => wanted.clone(),
+            _ => AddrSet::empty(demand.family),
+        };
+        let outside = blocked.sources.intersection(intent.outside(demand.family));
+        let hurts = outside.intersects(&wanted);
+        if outside.is_empty() && !hurts {
+            continue;
+        }
+        let severity = if hurts { Severity::Critical } else { Severity::Info };
+        let who = if hurts { outside.intersection(&wanted) } else { outside };
+        let who = if hurts && demand.sources.is_none() { "everybody".to_owned() } else { who.to_string() };
+        let meant = match (hurts, blocked.by.respected) {
+            (true, _) => "",
+            (false, true) => " (a ban, taken as meant)",
+            (false, false) => " (taken as meant)",
+        };
+        let summary = format!(
+            "{} ({}) on {}: {}{meant}",
+            who,
+            symptom_words(blocked.symptom),
+            escape(&verdict.path.interface),
+            cause(blocked),
+        );
+        let evidence = json!({
+            "family": demand.family, "port": demand.port, "interface": verdict.path.interface,
+            "sources": blocked.sources, "by": blocked.by, "via": blocked.by.via,
+        });
+        merge(out, Finding { code, severity, summary, evidence, mendable: false, mend: None });
+    }
+}
+
+fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Vec<Finding>) {
+    let unknown = verdict.unknown.iter().map(|o| ("path.unknown", Severity::Warning, o));
+    let conditional = verdict.conditional.iter().map(|o| ("path.conditional", Severity::Info, o));
+    for (code, severity, Open { sources, reason, by }) in unknown.chain(conditional) {
+        let verb = if code == "path.unknown" { "it is not known whether" } else { "it depends whether" };
+        let summary = format!("{verb} {sources} can connect: {} (in {})", escape(reason), escape(&by.place));
+        let evidence = json!({"family": demand.family, "port": demand.port, "sources": sources, "by": by});
+        // Without a rule to point at nothing has been looked at: as bad as it gets short of a lock-out.
+        merge(out, Finding { code, severity, summary, evidence, mendable: false, mend: None });
+    }
+}
+
+fn left_alone(demand: &Demand, gate: Gate) -> Finding {
+    Finding {
+        code: if gate == Gate::Wrappers { "wrappers.family" } else { "firewall.family" },
+        severity: Severity::Warning,
+        summary: format!(
+            "nobody gets in by {}, while the other family is restricted to some: whom to let in, only the policy's sources can say",
+            demand.family
+        ),
+        evidence: json!({"family": demand.family, "port": demand.port}),
+        mendable: false,
+        mend: None,
+    }
+}
+
+fn disjoint(demand: &Demand) -> Finding {
+    Finding {
+        code: "path.disjoint",
+        severity: Severity::Critical,
+        summary: format!(
+            "firewall, listener and wrappers each let somebody in by {}, but nobody passes all of them: whom to let in, only the policy's sources can say",
+            demand.family
+        ),
+        evidence: json!({"family": demand.family, "port": demand.port}),
+        mendable: false,
+        mend: None,
+    }
+}
+
+/// Several paths are often blocked by the same rule: one finding, the families side by side.
+fn merge(out: &mut Vec<Finding>, new: Finding) {
+    let same = |f: &&mut Finding| f.code == new.code && f.summary == new.summary;
+    match out.iter_mut().find(same) {
+        Some(old) => old.severity = old.severity.max(new.severity),
+        None => out.push(new),
+    }
+}
+
+/// The stable code of a blocked part; None for a listener's, which `judge::listener` reports itself.
+pub fn code(by: &Blame, symptom: Symptom) -> Option<&'static str> {
+    Some(match (by.gate, by.hook, symptom) {
+        (Gate::Listener | Gate::Sshd, ..) => return None,
+        (Gate::Route, ..) if by.place.contains("rp_filter") => "route.rp-filter",
+        (Gate::Route, ..) => "route.blackhole",
+        (Gate::Wrappers, ..) => "wrappers.deny",
+        (_, Some(Hook::Ingress), _) => "firewall.ingress.drop",
+        (_, Some(Hook::Prerouting), Symptom::TimedOut) => "firewall.prerouting.drop",
+        (_, Some(Hook::Prerouting), _) => "firewall.prerouting.redirect",
+        (_, Some(Hook::Input), Symptom::Refused) => "firewall.input.reject",
+        (_, Some(Hook::Input), _) => "firewall.input.drop",
+        (_, Some(Hook::Output), _) => "firewall.output.drop",
+        (_, Some(Hook::Postrouting), _) => "firewall.postrouting.drop",
+        (_, Some(Hook::Egress), _) => "firewall.egress.drop",
+        (_, Some(Hook::Forward) | None, _) => "firewall.drop",
+    })
+}
+
+pub fn symptom_words(symptom: Symptom) -> &'static str {
+    match symptom {
+        Symptom::None => "connected",
+        Symptom::TimedOut => "connection timed out",
+        Symptom::Refused => "connection refused",
+        Symptom::Closed => "connection closed before the banner",
+        Symptom::NoBanner => "connected, but no banner comes",
+        Symptom::Unknown => "it is not known what a client sees",
+    }
+}
+
+fn cause(blocked: &Blocked) -> String {
+    let by = &blocked.by;
+    let place = escape(&by.place);
+    let rule = by.rule.as_deref().map(escape);
+    match (by.gate, by.position, rule) {
+        (Gate::Wrappers, Some(line), Some(rule)) => format!("line {line} of {place} (`{rule}`) bars it"),
+        (Gate::Firewall, Some(n), Some(rule)) => format!("rule {n} of {place} (`{rule}`) {}", deed(blocked)),
+        (Gate::Firewall, None, Some(rule)) => format!("the {rule} of {place} {}", deed(blocked)),
+        (_, _, Some(rule)) => format!("{place}: {rule}"),
+        (_, _, None) => place,
+    }
+}
+
+fn deed(blocked: &Blocked) -> &'static str {
+    match (blocked.symptom, blocked.by.hook) {
+        (Symptom::TimedOut, Some(Hook::Output | Hook::Postrouting | Hook::Egress)) => "drops the answer",
+        (Symptom::TimedOut, _) => "drops it",
+        (Symptom::Refused, Some(Hook::Prerouting)) => "sends it elsewhere",
+        (Symptom::Refused, _) => "rejects it",
+        _ => "takes it",
+    }
+}
+
+/// The symptom of the worst demand, and "connection timed out, because …".
+pub fn sentence(verdict: Verdict, intent: &Intent, gates: &[PathGates], findings: &[Finding]) -> (Symptom, String) {
+    let first = findings.first().map(|f| f.summary.clone()).unwrap_or_default();
+    match verdict {
+        Verdict::Blocked => {
+            let worst = intent.demands.iter().find_map(|d| worst(d, gates));
+            let Some((blocked, demand)) = worst else {
+                return (Symptom::TimedOut, format!("connection timed out, because {first}"));
+            };
+            let also = match blocked.by.gate {
+                Gate::Listener | Gate::Sshd => {
+                    let sshd =
+                        findings.iter().find(|f| f.code.starts_with("sshd.") && f.severity == Severity::Critical);
+                    sshd.map(|f| format!(" ({})", f.summary)).unwrap_or_default()
+                }
+                _ => String::new(),
+            };
+            let who = match (&demand.sources, families(intent)) {
+                (Some(_), _) => format!(" for {}", wanted(demand)),
+                (None, 1) => String::new(),
+                (None, _) => {
+                    match intent.demands.iter().filter(|d| matches!(d.whole, Standing::Lacking { .. })).count() {
+                        1 => format!(" by {}", demand.family),
+                        _ => String::new(),
+                    }
+                }
+            };
+            (blocked.symptom, format!("{}{who}, because {}{also}", symptom_words(blocked.symptom), cause(blocked)))
+        }
+        Verdict::Unknown => (Symptom::Unknown, format!("it is not known whether clients can connect: {first}")),
+        Verdict::AtRisk => (Symptom::None, format!("clients can connect, but {first}")),
+        Verdict::Reachable => (Symptom::None, format!("clients can connect: {}", who_gets_in(intent, gates))),
+    }
+}
+
+fn families(intent: &Intent) -> usize {
+    let mut families: Vec<_> = intent.demands.iter().map(|d| d.family).collect();
+    families.dedup();
+    families.len()
+}
+
+fn wanted(demand: &Demand) -> String {
+    match &demand.whole {
+        Standing::Lacking { wanted } => wanted.to_string(),
+        _ => "nobody".to_owned(),
+    }
+}
+
+/// What bars the largest part of those that a demand lacks.
+fn worst<'a>(demand: &'a Demand, gates: &'a [PathGates]) -> Option<(&'a Blocked, &'a Demand)> {
+    let Standing::Lacking { wanted } = &demand.whole else { return None };
+    let all = demand.paths.iter().flat_map(|&i| &gates[i].whole.blocked);
+    all.max_by_key(|b| b.sources.intersection(wanted).count()).map(|b| (b, demand))
+}
+
+fn who_gets_in(intent: &Intent, gates: &[PathGates]) -> String {
+    let words: Vec<String> = intent
+        .demands
+        .iter()
+        .map(|demand| {
+            let mut reach = AddrSet::empty(demand.family);
+            for &index in &demand.paths {
+                reach.union_with(&gates[index].whole.reachable());
+            }
+            let outside = intent.outside(demand.family);
+            let barred = outside.minus(&reach);
+            let who = match () {
+                () if barred.is_empty() => "everybody".to_owned(),
+                () if barred.count() < outside.count() / 2 => format!("everybody but {barred}"),
+                () => reach.intersection(outside).to_string(),
+            };
+            format!("{who} by {} on port {}", demand.family, demand.port)
+        })
+        .collect();
+    words.join("; ")
+}
