@@ -16,6 +16,7 @@ pub mod plan;
 pub mod policy;
 
 pub mod host;
+pub mod rehearse;
 
 /// An error and its sources as one line, `a: b: c`.
 pub fn chain(error: &dyn std::error::Error) -> String {

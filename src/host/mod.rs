@@ -1,10 +1,18 @@
 //! The one seam to the machine: read, replace, run with a deadline, talk netlink. The only room with `unsafe`.
 
 mod file;
+mod listen;
+mod netns;
+mod rtnl;
 mod run;
+mod tun;
 
 pub use file::*;
+pub use listen::*;
+pub use netns::*;
+pub use rtnl::*;
 pub use run::*;
+pub use tun::*;
 
 /// The machine that this process runs on. Passed down from `main`, so that a signature shows what may touch the host.
 #[derive(Debug, Clone, Copy)]

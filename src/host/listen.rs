@@ -1,0 +1,56 @@
+//! Listening sockets and kernel settings of a scratch namespace.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::libc;
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
+};
+
+use super::Host;
+
+/// A socket that listens and accepts nothing: the kernel alone answers.
+#[derive(Debug)]
+pub struct Listen {
+    _socket: OwnedFd,
+}
+
+/// Listens on a TCP port of every address, both families where the kernel has both, in the calling thread's namespace.
+/// `mss` is what its SYN-ACKs announce.
+pub fn listen_tcp(port: u16, mss: u16) -> io::Result<Listen> {
+    let six = open(AddressFamily::Inet6, mss).and_then(|socket| {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+        let any = SockaddrIn6::from(std::net::SocketAddrV6::new(std::net::Ipv6Addr::UNSPECIFIED, port, 0, 0));
+        socket::bind(socket.as_raw_fd(), &any)?;
+        Ok(socket)
+    });
+    let socket = match six {
+        Ok(socket) => socket,
+        Err(_) => {
+            let socket = open(AddressFamily::Inet, mss)?;
+            socket::bind(socket.as_raw_fd(), &SockaddrIn::new(0, 0, 0, 0, port))?;
+            socket
+        }
+    };
+    socket::listen(&socket, Backlog::new(1)?)?;
+    Ok(Listen { _socket: socket })
+}
+
+fn open(family: AddressFamily, mss: u16) -> io::Result<OwnedFd> {
+    let socket = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    setsockopt(&socket, sockopt::TcpMaxSeg, &u32::from(mss))?;
+    Ok(socket)
+}
+
+impl Host {
+    /// Writes a setting below `/proc/sys/net`, which is that of the calling thread's network namespace. For scratch
+    /// namespaces only.
+    pub(crate) fn write_sysctl(&self, path: &Path, value: &str) -> io::Result<()> {
+        OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(path)?.write_all(value.as_bytes())
+    }
+}

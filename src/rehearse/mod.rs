@@ -1,0 +1,6 @@
+//! Trying a plan on a copy of the rules, in a scratch network namespace, before it touches the host.
+#![forbid(unsafe_code)]
+
+pub mod layout;
+pub mod packet;
+pub mod probe;
