@@ -85,10 +85,10 @@ fn enter(kind: Scratch) -> Result<(), ScratchError> {
     unshare(flags).map_err(ScratchError::Namespace)?;
     if kind == Scratch::NetworkAndRun {
         let none: Option<&str> = None;
-        let failed = |action, path: &'static str| {
-            move |source| ScratchError::Mount { action, path: path.into(), source }
-        };
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("detach the mounts below", "/"))?;
+        let failed =
+            |action, path: &'static str| move |source| ScratchError::Mount { action, path: path.into(), source };
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+            .map_err(failed("detach the mounts below", "/"))?;
         let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount(Some("scratch"), "/run", Some("tmpfs"), guarded, Some("size=1m,mode=0755"))
             .map_err(failed("mount an empty", "/run"))?;

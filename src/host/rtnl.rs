@@ -39,12 +39,8 @@ const VETH_INFO_PEER: u16 = 1;
 
 impl Rtnl {
     pub fn open() -> io::Result<Rtnl> {
-        let socket = socket::socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
+        let socket =
+            socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         Ok(Rtnl { socket, sequence: 0 })
     }

@@ -137,8 +137,7 @@ fn routes(net: &Net, rtnl: &mut Rtnl, layout: &mut Layout) {
         layout.missing.push("policy routing rules".into());
     }
     const RT_TABLE_MAIN: u32 = 254;
-    let mut routes: Vec<_> =
-        net.routes.present().into_iter().flatten().filter(|r| r.table == RT_TABLE_MAIN).collect();
+    let mut routes: Vec<_> = net.routes.present().into_iter().flatten().filter(|r| r.table == RT_TABLE_MAIN).collect();
     // A gateway must be reachable by a link route before it is used, even where it is taken as on the link.
     routes.sort_by_key(|r| r.gateway.is_some());
     for route in routes {

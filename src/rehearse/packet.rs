@@ -269,7 +269,8 @@ mod tests {
     #[test]
     fn an_icmp_error_names_the_flow_that_it_is_about() {
         let flow = flow("198.51.100.7", "192.0.2.10", Protocol::Udp);
-        let mut packet = vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 10, 198, 51, 100, 7, 3, 13, 0, 0, 0, 0, 0, 0];
+        let mut packet =
+            vec![0x45, 0, 0, 0, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 10, 198, 51, 100, 7, 3, 13, 0, 0, 0, 0, 0, 0];
         packet.extend(flow.first_packet());
         assert_eq!(reply(&packet), Some((flow, Reply::Icmp { kind: 3, code: 13 })));
     }
