@@ -4,3 +4,5 @@
 pub mod layout;
 pub mod packet;
 pub mod probe;
+pub mod replay;
+pub mod ruleset;

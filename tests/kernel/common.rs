@@ -74,3 +74,9 @@ pub fn tool(host: &Host, program: &str, args: &[&str], stdin: &str) {
     let output = host.run(&Call { stdin: stdin.as_bytes(), ..Call::new(program, args) }).unwrap();
     assert!(output.ok(), "{program} {args:?}: {}", output.complaint());
 }
+
+/// A SYN of `source` from a fixed port to `target`.
+pub fn probe_to(source: &str, target: &str, port: u16) -> Flow {
+    let (source, target) = (source.parse().unwrap(), target.parse().unwrap());
+    Flow { protocol: Protocol::Tcp, source, source_port: 40000, target, port }
+}

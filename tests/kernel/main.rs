@@ -2,4 +2,5 @@
 //! iptables; without root every test says so and passes.
 
 mod common;
+mod corpus;
 mod scratch;
