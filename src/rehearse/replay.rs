@@ -144,9 +144,7 @@ fn protocol_register(data: &[u8], meta: bool) -> Option<u32> {
         number(data, 2)? == NFT_META_L4PROTO
     } else {
         // The protocol of the IPv4 header, the next header of IPv6.
-        number(data, 2)? == NFT_PAYLOAD_NETWORK_HEADER
-            && matches!(number(data, 3)?, 9 | 6)
-            && number(data, 4)? == 1
+        number(data, 2)? == NFT_PAYLOAD_NETWORK_HEADER && matches!(number(data, 3)?, 9 | 6) && number(data, 4)? == 1
     };
     loads.then_some(register)
 }
@@ -275,7 +273,8 @@ mod tests {
 
     #[test]
     fn every_set_gets_an_id_of_its_own() {
-        let raw = RawNft { sets: vec![message(&[plain(2, b"a\0")]), message(&[plain(2, b"b\0")])], ..RawNft::default() };
+        let raw =
+            RawNft { sets: vec![message(&[plain(2, b"a\0")]), message(&[plain(2, b"b\0")])], ..RawNft::default() };
         let ids: Vec<_> = messages(&raw).iter().map(|m| number(&m.body[4..], NFTA_SET_ID)).collect();
         assert_eq!(ids, [Some(1), Some(2)]);
     }

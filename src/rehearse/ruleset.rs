@@ -78,9 +78,10 @@ impl FromStr for SavedBackend {
     type Err = String;
 
     fn from_str(text: &str) -> Result<SavedBackend, String> {
-        SavedBackend::ALL.into_iter().find(|b| b.name() == text).ok_or_else(|| {
-            format!("expected one of {}", SavedBackend::ALL.map(SavedBackend::name).join(", "))
-        })
+        SavedBackend::ALL
+            .into_iter()
+            .find(|b| b.name() == text)
+            .ok_or_else(|| format!("expected one of {}", SavedBackend::ALL.map(SavedBackend::name).join(", ")))
     }
 }
 
@@ -141,10 +142,8 @@ impl Saved {
             global,
             tentative: false,
         };
-        let mut addresses = vec![
-            address(1, Ipv4Addr::LOCALHOST.into(), 8, false),
-            address(1, Ipv6Addr::LOCALHOST.into(), 128, false),
-        ];
+        let mut addresses =
+            vec![address(1, Ipv4Addr::LOCALHOST.into(), 8, false), address(1, Ipv6Addr::LOCALHOST.into(), 128, false)];
         addresses.extend(self.to.iter().map(|&to| address(self.ifindex, to, if to.is_ipv4() { 24 } else { 64 }, true)));
         let route = |destination: IpNet| Route {
             family: Family::of(destination.network()),
