@@ -182,10 +182,10 @@ pub fn load<T: Send>(
     let devices = if backend == SavedBackend::Nft { devices(&text) } else { Vec::new() };
     host.scratch(Scratch::NetworkAndRun, |host| {
         let mut layout = set_up(host, &saved.net(), &[saved.ifindex], &devices)?;
-        if let Some(sets) = &sets {
-            if let Err(error) = restore(host, saved, backend, "ipset", &["restore"], sets.as_bytes()) {
-                return Ok(Err(error));
-            }
+        if let Some(sets) = &sets
+            && let Err(error) = restore(host, saved, backend, "ipset", &["restore"], sets.as_bytes())
+        {
+            return Ok(Err(error));
         }
         Ok(load_here(host, saved, backend, &text).map(|()| inside(host, &mut layout)))
     })?

@@ -3,4 +3,8 @@
 
 mod common;
 mod corpus;
+mod generate;
+mod generate_iptables;
+mod generate_nft;
+mod generated;
 mod scratch;

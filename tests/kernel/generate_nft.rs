@@ -1,0 +1,275 @@
+//! Random rulesets of nft.
+
+use ssh_rescue::facts::Family;
+
+use super::generate::{Dice, Script, World};
+
+const CHAINS: usize = 4;
+
+struct Table<'a> {
+    world: &'a World,
+    /// ip, ip6 or inet
+    family: &'static str,
+    sets: Vec<&'static str>,
+}
+
+pub fn script(dice: &mut Dice, world: &World) -> Script {
+    let own = if world.family == Family::Ipv4 { "ip" } else { "ip6" };
+    let mut lines = Vec::new();
+    for number in 0..1 + dice.below(2) {
+        let family = if dice.chance(50) { "inet" } else { own };
+        lines.push(format!("table {family} t{number} {{"));
+        let mut table = Table { world, family, sets: Vec::new() };
+        table.sets(dice, &mut lines);
+        table.chains(dice, &mut lines);
+        lines.push("}".into());
+    }
+    if dice.chance(12) {
+        let mut table = Table { world, family: "netdev", sets: Vec::new() };
+        lines.push("table netdev n {".into());
+        table.sets(dice, &mut lines);
+        lines.push("chain in { type filter hook ingress device \"eth0\" priority 0; policy accept;".into());
+        for _ in 0..1 + dice.below(3) {
+            let rule = table.rule(dice, Place { hook: "ingress", nat: false, depth: CHAINS });
+            lines.push(rule);
+        }
+        lines.push("}".into());
+        lines.push("}".into());
+    }
+    Script { tool: "nft".into(), lines }
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    hook: &'static str,
+    nat: bool,
+    /// Chains of this number and above may be jumped to.
+    depth: usize,
+}
+
+impl Table<'_> {
+    fn ip(&self) -> &'static str {
+        if self.world.family == Family::Ipv4 { "ip" } else { "ip6" }
+    }
+
+    fn sets(&mut self, dice: &mut Dice, lines: &mut Vec<String>) {
+        let kind = if self.world.family == Family::Ipv4 { "ipv4_addr" } else { "ipv6_addr" };
+        let mut declare = |name, head: String, elements: Vec<String>| {
+            self.sets.push(name);
+            lines.push(format!("set {name} {{ {head} elements = {{ {} }}; }}", elements.join(", ")));
+        };
+        let world = self.world;
+        if dice.chance(50) {
+            let singles = (0..3).map(|_| world.text(world.any(dice).0)).collect();
+            declare("singles", format!("type {kind};"), unique(singles));
+        }
+        if dice.chance(50) {
+            let blocks = vec![world.words(world.any(dice)), world.words(world.any(dice))];
+            declare("blocks", format!("type {kind}; flags interval; auto-merge;"), blocks);
+        }
+        if dice.chance(40) {
+            declare("ports", "type inet_service; flags interval;".into(), vec!["22".into(), "80-90".into()]);
+        }
+        if dice.chance(40) {
+            let pair = |dice: &mut Dice| format!("{} . {}", world.text(world.any(dice).0), dice.pick(&["22", "23"]));
+            let pairs = unique(vec![pair(dice), pair(dice)]);
+            declare("pairs", format!("type {kind} . inet_service;"), pairs);
+        }
+        if dice.chance(30) {
+            let pair = format!("{} . {}", world.words(world.any(dice)), dice.pick(&["22", "1-1024", "23"]));
+            declare("spans", format!("type {kind} . inet_service; flags interval;"), vec![pair]);
+        }
+    }
+
+    fn chains(&mut self, dice: &mut Dice, lines: &mut Vec<String>) {
+        for number in (0..CHAINS).rev() {
+            lines.push(format!("chain c{number} {{"));
+            for _ in 0..dice.below(4) {
+                let rule = self.rule(dice, Place { hook: "any", nat: false, depth: number + 1 });
+                lines.push(rule);
+            }
+            lines.push("}".into());
+        }
+        let mut hooks = vec!["input"];
+        hooks.extend(["prerouting", "output", "postrouting", "input"].into_iter().filter(|_| dice.chance(25)));
+        for (number, hook) in hooks.into_iter().enumerate() {
+            let priority = dice.pick(&["-300", "-150", "-10", "0", "10", "50", "2000"]);
+            let policy = if dice.chance(30) { "drop" } else { "accept" };
+            lines.push(format!(
+                "chain b{number} {{ type filter hook {hook} priority {priority}; policy {policy};"
+            ));
+            for _ in 0..1 + dice.below(6) {
+                let rule = self.rule(dice, Place { hook, nat: false, depth: 0 });
+                lines.push(rule);
+            }
+            lines.push("}".into());
+        }
+        if dice.chance(15) {
+            lines.push("chain nat { type nat hook prerouting priority -100; policy accept;".into());
+            for _ in 0..1 + dice.below(2) {
+                let rule = self.rule(dice, Place { hook: "prerouting", nat: true, depth: CHAINS });
+                lines.push(rule);
+            }
+            lines.push("}".into());
+        }
+    }
+
+    fn rule(&self, dice: &mut Dice, place: Place) -> String {
+        let mut words = Vec::new();
+        for _ in 0..[0, 1, 1, 1, 2, 2, 3][dice.below(7)] {
+            words.push(self.matching(dice, place.hook));
+        }
+        if dice.chance(10) {
+            words.push("counter".into());
+        }
+        words.push(self.statement(dice, place));
+        words.join(" ")
+    }
+
+    /// The address and port of the client's side and of the host's, as a packet on this hook carries them.
+    fn sides(&self, hook: &str, dice: &mut Dice) -> (&'static str, &'static str) {
+        let answer = matches!(hook, "output" | "postrouting") || (hook == "any" && dice.chance(25));
+        if answer { ("daddr", "sport") } else { ("saddr", "dport") }
+    }
+
+    fn matching(&self, dice: &mut Dice, hook: &str) -> String {
+        let (ip, world) = (self.ip(), self.world);
+        let (address, port) = self.sides(hook, dice);
+        let not = if dice.chance(20) { "!= " } else { "" };
+        let named = |name: &str| self.sets.iter().any(|s| *s == name);
+        match dice.below(24) {
+            0..4 => format!("{ip} {address} {not}{}", world.words(world.any(dice))),
+            4 => {
+                let list = unique(vec![world.text(world.any(dice).0), world.text(world.any(dice).1)]);
+                format!("{ip} {address} {not}{{ {} }}", list.join(", "))
+            }
+            5 if named("singles") => format!("{ip} {address} {not}@singles"),
+            6 if named("blocks") => format!("{ip} {address} {not}@blocks"),
+            7 if named("ports") => format!("tcp {port} {not}@ports"),
+            8 if named("pairs") => format!("{ip} {address} . tcp {port} {not}@pairs"),
+            9 if named("spans") => format!("{ip} {address} . tcp {port} {not}@spans"),
+            10 | 11 => format!("tcp {port} {not}{}", dice.pick(&["22", "23", "1-1024", "{ 22, 80 }", "{ 20-25, 443 }"])),
+            12 => format!("th {port} {not}22"),
+            13 | 14 if self.family != "netdev" => {
+                let state = dice.pick(&[
+                    "new", "established", "established,related", "invalid", "{ new, established }", "{ established }",
+                    "untracked", "new,untracked", "related",
+                ]);
+                format!("ct state {not}{state}")
+            }
+            15 => dice
+                .pick(&[
+                    "tcp flags syn", "tcp flags & (fin | syn | rst | ack) == syn", "tcp flags { syn }", "tcp flags ack",
+                    "tcp flags syn,ack", "tcp flags != syn", "tcp flags & (syn | ack) == syn | ack",
+                    "tcp flags { syn, syn | ack }",
+                ])
+                .to_owned(),
+            16 if hook == "any" || self.family == "netdev" => "meta l4proto tcp".into(),
+            16 => match hook {
+                "output" => dice.pick(&["oifname \"eth0\"", "oif 77", "oifname \"eth*\"", "oifname != \"eth0\""]).into(),
+                "postrouting" => dice.pick(&["oifname \"eth0\"", "oifname != \"lo\""]).into(),
+                _ => dice
+                    .pick(&[
+                        "iifname \"eth0\"", "iif 77", "iif lo", "iifname \"eth*\"", "iifname != \"lo\"",
+                        "iifname { \"lo\", \"eth0\" }", "iifname \"et\"", "meta iifgroup 0", "meta iiftype 65534",
+                    ])
+                    .into(),
+            },
+            17 => dice
+                .pick(&[
+                    "meta mark 0x1", "meta mark & 0x3 == 0x2", "meta mark != 0x0", "meta mark 0x1-0x3",
+                    "meta mark { 0x1, 0x2 }", "meta mark 0",
+                ])
+                .to_owned(),
+            18 if self.family != "netdev" => dice
+                .pick(&["ct mark 0x1", "ct mark != 0x0", "ct direction original", "ct direction reply", "ct status dnat"])
+                .to_owned(),
+            19 => dice
+                .pick(&["meta l4proto tcp", "meta l4proto { tcp, udp }", "meta l4proto != tcp", "meta l4proto udp"])
+                .to_owned(),
+            20 if self.family == "inet" => {
+                dice.pick(&["meta nfproto ipv4", "meta nfproto ipv6", "meta nfproto != ipv4"]).to_owned()
+            }
+            21 if matches!(hook, "prerouting" | "input") => dice
+                .pick(&[
+                    "fib daddr type local", "fib saddr type local", "fib daddr type != local", "fib saddr . iif oif exists",
+                    "fib saddr . iif oif missing", "fib daddr . iif type local", "fib saddr type unicast",
+                ])
+                .to_owned(),
+            22 => match world.family {
+                Family::Ipv4 => {
+                    let mask = dice.pick(&["255.0.0.0", "255.255.0.255", "0.0.0.1"]);
+                    let value = dice.pick(&["0.0.0.1", "10.0.0.0", "0.0.0.0"]);
+                    format!("ip {address} & {mask} {} {value}", dice.pick(&["==", "!="]))
+                }
+                Family::Ipv6 => format!("ip6 {address} & ::1 {} ::1", dice.pick(&["==", "!="])),
+            },
+            _ => {
+                let plain: &[&str] = &["meta l4proto 6", "meta length < 100", "meta length 40-64", "tcp window != 0"];
+                dice.pick(plain).to_owned()
+            }
+        }
+    }
+
+    fn statement(&self, dice: &mut Dice, place: Place) -> String {
+        let (ip, world) = (self.ip(), self.world);
+        let (address, port) = self.sides(place.hook, dice);
+        let jumpable = place.depth < CHAINS && self.family != "netdev";
+        if place.nat {
+            let redirects: &[&str] = &["redirect to :2222", "redirect to :22", "accept", "return"];
+            return match (self.family, dice.below(5)) {
+                ("inet", 4) => "tcp dport 22 redirect to :2222".into(),
+                _ => format!("meta l4proto tcp {}", dice.pick(redirects)),
+            };
+        }
+        match dice.below(20) {
+            0..5 => "accept".into(),
+            5..9 => "drop".into(),
+            9 => "return".into(),
+            10..13 if jumpable => {
+                let to = place.depth + dice.below(CHAINS - place.depth);
+                format!("{} c{to}", dice.pick(&["jump", "jump", "goto"]))
+            }
+            13 if place.hook == "input" => match self.family {
+                "inet" => dice.pick(&["reject", "reject with tcp reset", "reject with icmpx admin-prohibited"]).into(),
+                _ => dice.pick(&["reject", "meta l4proto tcp reject with tcp reset"]).into(),
+            },
+            14 | 15 => dice
+                .pick(&[
+                    "meta mark set 0x1", "meta mark set 0x2", "meta mark set meta mark | 0x2", "meta mark set meta mark & 0x1",
+                    "meta mark set meta mark ^ 0x3",
+                ])
+                .to_owned(),
+            16 if self.family != "netdev" => {
+                dice.pick(&["ct mark set 0x1", "meta mark set ct mark", "ct mark set meta mark"]).to_owned()
+            }
+            17 => {
+                let verdict = |dice: &mut Dice| dice.pick(&["accept", "drop", "continue", "return"]);
+                let (a, b) = (world.any(dice), world.any(dice));
+                if a.0 <= b.1 && b.0 <= a.1 {
+                    format!("{ip} {address} vmap {{ {} : {} }}", world.words(a), verdict(dice))
+                } else {
+                    let (a, b) = (world.words(a), world.words(b));
+                    format!("{ip} {address} vmap {{ {a} : {}, {b} : {} }}", verdict(dice), verdict(dice))
+                }
+            }
+            18 => {
+                let words = world.words(world.any(dice));
+                dice.pick(&[
+                    format!("meta mark set {ip} {address} map {{ {words} : 0x1 }}").as_str(),
+                    format!("tcp {port} vmap {{ 22 : drop, 23 : accept }}").as_str(),
+                    format!("tcp {port} vmap {{ 1-21 : accept, 22-30 : continue }}").as_str(),
+                ])
+                .to_owned()
+            }
+            19 if place.hook == "prerouting" => "notrack".into(),
+            _ => "continue".into(),
+        }
+    }
+}
+
+fn unique(mut list: Vec<String>) -> Vec<String> {
+    list.sort();
+    list.dedup();
+    list
+}

@@ -1,0 +1,78 @@
+//! The generator's rulesets, before the judge is asked: each must load and be answered.
+
+use std::net::IpAddr;
+
+use ssh_rescue::facts::Family;
+use ssh_rescue::host::{Call, Host, Scratch};
+use ssh_rescue::rehearse::layout::{Layout, set_up};
+use ssh_rescue::rehearse::packet::{Flow, Protocol};
+
+use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, root};
+use super::generate::{Script, case};
+
+/// Loads scripts into a scratch namespace and runs `inside` there. A line that its tool does not take (a protocol that
+/// contradicts another) is left out of the script.
+pub fn loaded<T: Send>(
+    scripts: &mut [Script],
+    inside: impl FnOnce(&Host, &mut Layout) -> T + Send,
+) -> Result<T, String> {
+    let run = |host: &Host| {
+        let mut layout = set_up(host, &net(65534), &[IFINDEX], &[])?;
+        for script in scripts {
+            if let Err(complaint) = load(host, script) {
+                return Ok(Err(complaint));
+            }
+        }
+        Ok(Ok(inside(host, &mut layout)))
+    };
+    Host::live().scratch(Scratch::NetworkAndRun, run).unwrap()
+}
+
+fn load(host: &Host, script: &mut Script) -> Result<(), String> {
+    let args: &[&str] = if script.tool == "nft" { &["-f", "-"] } else { &[] };
+    loop {
+        let text = script.lines.join("\n") + "\n";
+        let output = host.run(&Call { stdin: text.as_bytes(), ..Call::new(&script.tool, args) }).unwrap();
+        if output.ok() {
+            return Ok(());
+        }
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        let refused = complained_line(&complaint).filter(|&n| is_rule(&script.lines[n]));
+        match refused {
+            Some(line) => drop(script.lines.remove(line)),
+            None => return Err(format!("{}: {complaint}\n{text}", script.tool)),
+        }
+    }
+}
+
+/// The index of the line that nft (`/dev/stdin:12:3-4: Error`) or iptables (`Error occurred at line: 12`) names.
+fn complained_line(complaint: &str) -> Option<usize> {
+    let (_, rest) = complaint.split_once("/dev/stdin:").or_else(|| complaint.split_once("line: "))?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse::<usize>().ok()?.checked_sub(1)
+}
+
+pub fn is_rule(line: &str) -> bool {
+    let frame = ["table", "chain", "set", "}", "*", ":", "COMMIT"];
+    !frame.iter().any(|f| line.starts_with(f))
+}
+
+/// The SYN of a source to port 22, from its ephemeral port.
+pub fn syn(family: Family, source: IpAddr, number: usize) -> Flow {
+    let target = if family == Family::Ipv4 { ADDRESS4 } else { ADDRESS6 };
+    let source_port = 33000 + (number % 20000) as u16;
+    Flow { protocol: Protocol::Tcp, source, source_port, target: target.parse().unwrap(), port: 22 }
+}
+
+#[test]
+fn every_generated_ruleset_loads() {
+    if !root("generator") {
+        return;
+    }
+    for seed in 0..100 {
+        let mut case = case(seed);
+        if let Err(complaint) = loaded(&mut case.scripts, |_, _| ()) {
+            panic!("seed {seed}: {complaint}");
+        }
+    }
+}
