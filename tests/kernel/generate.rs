@@ -76,9 +76,7 @@ impl World {
     pub fn words(&self, block: (u128, u128)) -> String {
         match block {
             (a, b) if a == b => self.text(a),
-            block => {
-                self.prefix(block).unwrap_or_else(|| format!("{}-{}", self.text(block.0), self.text(block.1)))
-            }
+            block => self.prefix(block).unwrap_or_else(|| format!("{}-{}", self.text(block.0), self.text(block.1))),
         }
     }
 

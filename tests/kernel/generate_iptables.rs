@@ -27,7 +27,8 @@ pub fn script(dice: &mut Dice, world: &World, backend: &str) -> Script {
 fn one_table(dice: &mut Dice, world: &World, table: &str, hooks: &[&str], lines: &mut Vec<String>) {
     lines.push(format!("*{table}"));
     for hook in hooks {
-        let policy = if table == "filter" && dice.chance(if *hook == "INPUT" { 40 } else { 10 }) { "DROP" } else { "ACCEPT" };
+        let policy =
+            if table == "filter" && dice.chance(if *hook == "INPUT" { 40 } else { 10 }) { "DROP" } else { "ACCEPT" };
         lines.push(format!(":{hook} {policy} [0:0]"));
     }
     for number in 0..CHAINS {
@@ -77,7 +78,9 @@ fn rule(dice: &mut Dice, world: &World, table: &str, hook: &str, depth: usize) -
                 let option = if answer { "--sports" } else { "--dports" };
                 words.push(format!("-m multiport {negation}{option} {list}"));
             }
-            3 => words.push(dice.pick(&["-m tcp --syn", "-m tcp ! --syn", "-m tcp --tcp-flags SYN,ACK SYN,ACK"]).into()),
+            3 => {
+                words.push(dice.pick(&["-m tcp --syn", "-m tcp ! --syn", "-m tcp --tcp-flags SYN,ACK SYN,ACK"]).into())
+            }
             _ => {}
         }
     } else if dice.chance(10) {
@@ -131,12 +134,20 @@ fn target(dice: &mut Dice, table: &str, hook: &str, depth: usize, tcp: bool) -> 
         }
         12 | 13 if table == "mangle" => dice
             .pick(&[
-                "-j MARK --set-mark 0x1", "-j MARK --set-xmark 0x2/0x3", "-j MARK --or-mark 0x1",
-                "-j CONNMARK --set-mark 0x1", "-j CONNMARK --save-mark", "-j CONNMARK --restore-mark",
+                "-j MARK --set-mark 0x1",
+                "-j MARK --set-xmark 0x2/0x3",
+                "-j MARK --or-mark 0x1",
+                "-j CONNMARK --set-mark 0x1",
+                "-j CONNMARK --save-mark",
+                "-j CONNMARK --restore-mark",
             ])
             .into(),
         12 | 13 if table == "filter" && hook == "INPUT" => {
-            if tcp && dice.chance(50) { "-j REJECT --reject-with tcp-reset".into() } else { "-j REJECT".into() }
+            if tcp && dice.chance(50) {
+                "-j REJECT --reject-with tcp-reset".into()
+            } else {
+                "-j REJECT".into()
+            }
         }
         12 | 13 if table == "raw" => "-j CT --notrack".into(),
         12 | 13 if table == "nat" && tcp => format!("-j REDIRECT --to-ports {}", dice.pick(&["2222", "22"])),

@@ -95,9 +95,7 @@ impl Table<'_> {
         for (number, hook) in hooks.into_iter().enumerate() {
             let priority = dice.pick(&["-300", "-150", "-10", "0", "10", "50", "2000"]);
             let policy = if dice.chance(30) { "drop" } else { "accept" };
-            lines.push(format!(
-                "chain b{number} {{ type filter hook {hook} priority {priority}; policy {policy};"
-            ));
+            lines.push(format!("chain b{number} {{ type filter hook {hook} priority {priority}; policy {policy};"));
             for _ in 0..1 + dice.below(6) {
                 let rule = self.rule(dice, Place { hook, nat: false, depth: 0 });
                 lines.push(rule);
@@ -148,41 +146,74 @@ impl Table<'_> {
             7 if named("ports") => format!("tcp {port} {not}@ports"),
             8 if named("pairs") => format!("{ip} {address} . tcp {port} {not}@pairs"),
             9 if named("spans") => format!("{ip} {address} . tcp {port} {not}@spans"),
-            10 | 11 => format!("tcp {port} {not}{}", dice.pick(&["22", "23", "1-1024", "{ 22, 80 }", "{ 20-25, 443 }"])),
+            10 | 11 => {
+                format!("tcp {port} {not}{}", dice.pick(&["22", "23", "1-1024", "{ 22, 80 }", "{ 20-25, 443 }"]))
+            }
             12 => format!("th {port} {not}22"),
             13 | 14 if self.family != "netdev" => {
                 let state = dice.pick(&[
-                    "new", "established", "established,related", "invalid", "{ new, established }", "{ established }",
-                    "untracked", "new,untracked", "related",
+                    "new",
+                    "established",
+                    "established,related",
+                    "invalid",
+                    "{ new, established }",
+                    "{ established }",
+                    "untracked",
+                    "new,untracked",
+                    "related",
                 ]);
                 format!("ct state {not}{state}")
             }
             15 => dice
                 .pick(&[
-                    "tcp flags syn", "tcp flags & (fin | syn | rst | ack) == syn", "tcp flags { syn }", "tcp flags ack",
-                    "tcp flags syn,ack", "tcp flags != syn", "tcp flags & (syn | ack) == syn | ack",
+                    "tcp flags syn",
+                    "tcp flags & (fin | syn | rst | ack) == syn",
+                    "tcp flags { syn }",
+                    "tcp flags ack",
+                    "tcp flags syn,ack",
+                    "tcp flags != syn",
+                    "tcp flags & (syn | ack) == syn | ack",
                     "tcp flags { syn, syn | ack }",
                 ])
                 .to_owned(),
             16 if hook == "any" || self.family == "netdev" => "meta l4proto tcp".into(),
             16 => match hook {
-                "output" => dice.pick(&["oifname \"eth0\"", "oif 77", "oifname \"eth*\"", "oifname != \"eth0\""]).into(),
+                "output" => {
+                    dice.pick(&["oifname \"eth0\"", "oif 77", "oifname \"eth*\"", "oifname != \"eth0\""]).into()
+                }
                 "postrouting" => dice.pick(&["oifname \"eth0\"", "oifname != \"lo\""]).into(),
                 _ => dice
                     .pick(&[
-                        "iifname \"eth0\"", "iif 77", "iif lo", "iifname \"eth*\"", "iifname != \"lo\"",
-                        "iifname { \"lo\", \"eth0\" }", "iifname \"et\"", "meta iifgroup 0", "meta iiftype 65534",
+                        "iifname \"eth0\"",
+                        "iif 77",
+                        "iif lo",
+                        "iifname \"eth*\"",
+                        "iifname != \"lo\"",
+                        "iifname { \"lo\", \"eth0\" }",
+                        "iifname \"et\"",
+                        "meta iifgroup 0",
+                        "meta iiftype 65534",
                     ])
                     .into(),
             },
             17 => dice
                 .pick(&[
-                    "meta mark 0x1", "meta mark & 0x3 == 0x2", "meta mark != 0x0", "meta mark 0x1-0x3",
-                    "meta mark { 0x1, 0x2 }", "meta mark 0",
+                    "meta mark 0x1",
+                    "meta mark & 0x3 == 0x2",
+                    "meta mark != 0x0",
+                    "meta mark 0x1-0x3",
+                    "meta mark { 0x1, 0x2 }",
+                    "meta mark 0",
                 ])
                 .to_owned(),
             18 if self.family != "netdev" => dice
-                .pick(&["ct mark 0x1", "ct mark != 0x0", "ct direction original", "ct direction reply", "ct status dnat"])
+                .pick(&[
+                    "ct mark 0x1",
+                    "ct mark != 0x0",
+                    "ct direction original",
+                    "ct direction reply",
+                    "ct status dnat",
+                ])
                 .to_owned(),
             19 => dice
                 .pick(&["meta l4proto tcp", "meta l4proto { tcp, udp }", "meta l4proto != tcp", "meta l4proto udp"])
@@ -192,8 +223,13 @@ impl Table<'_> {
             }
             21 if matches!(hook, "prerouting" | "input") => dice
                 .pick(&[
-                    "fib daddr type local", "fib saddr type local", "fib daddr type != local", "fib saddr . iif oif exists",
-                    "fib saddr . iif oif missing", "fib daddr . iif type local", "fib saddr type unicast",
+                    "fib daddr type local",
+                    "fib saddr type local",
+                    "fib daddr type != local",
+                    "fib saddr . iif oif exists",
+                    "fib saddr . iif oif missing",
+                    "fib daddr . iif type local",
+                    "fib saddr type unicast",
                 ])
                 .to_owned(),
             22 => match world.family {
@@ -236,7 +272,10 @@ impl Table<'_> {
             },
             14 | 15 => dice
                 .pick(&[
-                    "meta mark set 0x1", "meta mark set 0x2", "meta mark set meta mark | 0x2", "meta mark set meta mark & 0x1",
+                    "meta mark set 0x1",
+                    "meta mark set 0x2",
+                    "meta mark set meta mark | 0x2",
+                    "meta mark set meta mark & 0x1",
                     "meta mark set meta mark ^ 0x3",
                 ])
                 .to_owned(),
