@@ -1,12 +1,15 @@
 //! The one seam to the machine: read, replace, run with a deadline, talk netlink. The only room with `unsafe`.
 
+mod dial;
 mod file;
 mod listen;
 mod netns;
 mod rtnl;
 mod run;
+mod stage;
 mod tun;
 
+pub use dial::*;
 pub use file::*;
 pub use listen::*;
 pub use netns::*;

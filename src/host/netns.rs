@@ -14,6 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use thiserror::Error;
 
 use super::Host;
+use super::stage::own_files;
 
 /// What of the host a scratch namespace has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum Scratch {
     /// The same, and an empty `/run`: the host's own tools take their locks (`/run/xtables.lock`) there, and a rehearsal
     /// must neither wait for the live host's nor hold it.
     NetworkAndRun,
+    /// A host to be locked out: also an /etc, /run and /var/lib of its own.
+    Host,
 }
 
 #[derive(Debug, Error)]
@@ -80,9 +83,12 @@ impl Host {
 fn enter(kind: Scratch) -> Result<(), ScratchError> {
     let flags = match kind {
         Scratch::Network => CloneFlags::CLONE_NEWNET,
-        Scratch::NetworkAndRun => CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS,
+        Scratch::NetworkAndRun | Scratch::Host => CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS,
     };
     unshare(flags).map_err(ScratchError::Namespace)?;
+    if kind == Scratch::Host {
+        return own_files();
+    }
     if kind == Scratch::NetworkAndRun {
         let none: Option<&str> = None;
         let failed =

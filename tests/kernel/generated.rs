@@ -6,9 +6,10 @@ use ssh_rescue::facts::Family;
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::rehearse::layout::{Layout, set_up};
 use ssh_rescue::rehearse::packet::{Flow, Protocol};
+use ssh_rescue::rehearse::probe::{Listeners, ask};
 
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, root};
-use super::generate::{Script, case};
+use super::generate::{Case, Script, case};
 
 /// Loads scripts into a scratch namespace and runs `inside` there. A line that its tool does not take (a protocol that
 /// contradicts another) is left out of the script.
@@ -57,22 +58,33 @@ pub fn is_rule(line: &str) -> bool {
     !frame.iter().any(|f| line.starts_with(f))
 }
 
-/// The SYN of a source to port 22, from its ephemeral port.
-pub fn syn(family: Family, source: IpAddr, number: usize) -> Flow {
-    let target = if family == Family::Ipv4 { ADDRESS4 } else { ADDRESS6 };
-    let source_port = 33000 + (number % 20000) as u16;
-    Flow { protocol: Protocol::Tcp, source, source_port, target: target.parse().unwrap(), port: 22 }
+/// The SYN of each source to port 22, from its ephemeral port.
+pub fn syns(case: &Case) -> Vec<Flow> {
+    let target: IpAddr = if case.family == Family::Ipv4 { ADDRESS4 } else { ADDRESS6 }.parse().unwrap();
+    let syn = |(number, &source): (usize, &IpAddr)| {
+        let source_port = 33000 + (number % 20000) as u16;
+        Flow { protocol: Protocol::Tcp, source, source_port, target, port: 22 }
+    };
+    case.sources.iter().enumerate().map(syn).collect()
 }
 
 #[test]
-fn every_generated_ruleset_loads() {
+fn generated_rulesets_load_and_are_answered_both_ways() {
     if !root("generator") {
         return;
     }
+    let (mut open, mut shut) = (0, 0);
     for seed in 0..100 {
         let mut case = case(seed);
-        if let Err(complaint) = loaded(&mut case.scripts, |_, _| ()) {
-            panic!("seed {seed}: {complaint}");
-        }
+        let flows = syns(&case);
+        let answers = loaded(&mut case.scripts, |_, layout| {
+            let listeners = Listeners::open(&[22], &[]).unwrap();
+            ask(&mut layout.uplinks[0], &listeners, &flows).unwrap()
+        })
+        .unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
+        open += answers.iter().filter(|a| a.is_open()).count();
+        shut += answers.iter().filter(|a| !a.is_open()).count();
     }
+    println!("{open} open, {shut} shut");
+    assert!(open > 500 && shut > 500, "a generator of one answer asks nothing: {open} open, {shut} shut");
 }

@@ -3,6 +3,7 @@
 
 mod common;
 mod corpus;
+mod drill;
 mod generate;
 mod generate_iptables;
 mod generate_nft;
