@@ -19,9 +19,9 @@ const HOST: [(&str, u8); 2] = [("192.0.2.10", 24), ("2001:db8:2::10", 64)];
 const ROUTER: [(&str, u8); 2] = [("192.0.2.1", 24), ("2001:db8:2::1", 64)];
 const CLIENT: [(&str, u8); 2] = [("198.51.100.7", 32), ("2001:db8:100::7", 128)];
 
-/// How long a client waits for a connection, and for the banner.
+/// How long a client waits for a connection, and for the banner: libwrap keeps a client that it bars for five seconds.
 const CONNECT: Duration = Duration::from_millis(1200);
-const BANNER: Duration = Duration::from_millis(2500);
+const BANNER: Duration = Duration::from_millis(6500);
 
 /// What `ssh` would say to a client of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
