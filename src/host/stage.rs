@@ -49,7 +49,8 @@ pub(super) fn own_files() -> Result<(), ScratchError> {
     let failed = |action, path: &'static str| move |source| ScratchError::Mount { action, path: path.into(), source };
     let made = |path: &'static str| ScratchError::device(format!("make {path}"));
     let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).map_err(failed("detach the mounts below", "/"))?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(failed("detach the mounts below", "/"))?;
     for (path, options) in [("/run", "size=64m,mode=0755"), ("/var/lib", "size=16m,mode=0755")] {
         mount(Some("drill"), path, Some("tmpfs"), guarded, Some(options)).map_err(failed("mount an empty", path))?;
     }

@@ -73,7 +73,9 @@ fn fingerprint(host: &Host) -> BTreeMap<String, String> {
             seen.insert(format!("the rules that {tool} shows"), rules.join("\n"));
         }
     }
-    for path in ["/etc/hosts.allow", "/etc/hosts.deny", "/etc/ssh", "/etc/ufw", "/etc/ssh-rescue", "/var/lib/ssh-rescue"] {
+    for path in
+        ["/etc/hosts.allow", "/etc/hosts.deny", "/etc/ssh", "/etc/ufw", "/etc/ssh-rescue", "/var/lib/ssh-rescue"]
+    {
         files(Path::new(path), &mut seen, 0);
     }
     if let Ok(mounts) = fs::read_to_string("/proc/self/mounts") {

@@ -14,13 +14,19 @@ pub struct Lockout {
 /// In the order in which the drill shows them.
 pub const LOCKOUTS: &[Lockout] = &[
     Lockout { name: "iptables: policy of INPUT is DROP", apply: |_| policy("nft", "INPUT") },
-    Lockout { name: "iptables: REJECT of port 22", apply: |_| rule("nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT") },
+    Lockout {
+        name: "iptables: REJECT of port 22",
+        apply: |_| rule("nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT"),
+    },
     Lockout {
         name: "iptables: REJECT with tcp-reset",
         apply: |_| rule("nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT --reject-with tcp-reset"),
     },
     Lockout { name: "iptables: DROP in raw", apply: |_| rule("nft", "raw", "PREROUTING", "-p tcp --dport 22 -j DROP") },
-    Lockout { name: "iptables: DROP in mangle", apply: |_| rule("nft", "mangle", "INPUT", "-p tcp --dport 22 -j DROP") },
+    Lockout {
+        name: "iptables: DROP in mangle",
+        apply: |_| rule("nft", "mangle", "INPUT", "-p tcp --dport 22 -j DROP"),
+    },
     Lockout { name: "iptables: policy of OUTPUT is DROP", apply: |_| policy("nft", "OUTPUT") },
     Lockout {
         name: "iptables: port 22 redirected",
@@ -39,15 +45,27 @@ pub const LOCKOUTS: &[Lockout] = &[
     },
     Lockout {
         name: "nft: inet input, policy drop",
-        apply: |s| nft(s, "table inet fw { chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept; }; }"),
+        apply: |s| {
+            nft(
+                s,
+                "table inet fw { chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept; }; }",
+            )
+        },
     },
     Lockout {
         name: "nft: drop in prerouting",
-        apply: |s| nft(s, "table inet fw { chain pre { type filter hook prerouting priority -300; tcp dport 22 drop; }; }"),
+        apply: |s| {
+            nft(s, "table inet fw { chain pre { type filter hook prerouting priority -300; tcp dport 22 drop; }; }")
+        },
     },
     Lockout {
         name: "nft: drop at netdev ingress",
-        apply: |s| nft(s, "table netdev fw { chain in { type filter hook ingress device \"eth0\" priority 0; tcp dport 22 drop; }; }"),
+        apply: |s| {
+            nft(
+                s,
+                "table netdev fw { chain in { type filter hook ingress device \"eth0\" priority 0; tcp dport 22 drop; }; }",
+            )
+        },
     },
     Lockout {
         name: "nft: two tables that both drop",
@@ -66,10 +84,7 @@ pub const LOCKOUTS: &[Lockout] = &[
             nft(s, "table inet fw { chain in { type filter hook input priority 0; tcp dport { 22, 80 } drop; }; }")
         },
     },
-    Lockout {
-        name: "hosts.deny ALL, hosts.allow empty",
-        apply: |s| s.write("/etc/hosts.deny", "ALL: ALL\n"),
-    },
+    Lockout { name: "hosts.deny ALL, hosts.allow empty", apply: |s| s.write("/etc/hosts.deny", "ALL: ALL\n") },
     Lockout {
         name: "hosts.deny ALL, a comment in hosts.allow",
         apply: |s| {
@@ -99,11 +114,9 @@ fn rule(backend: &str, table: &str, chain: &str, rule: &str) -> Result<(), Drill
 }
 
 /// Runs `act` with the command of each family.
-fn each(
-    backend: &str,
-    act: impl Fn(&IPTables) -> Result<(), Box<dyn std::error::Error>>,
-) -> Result<(), DrillError> {
-    for (six, nft, legacy) in [(false, "iptables-nft", "iptables-legacy"), (true, "ip6tables-nft", "ip6tables-legacy")] {
+fn each(backend: &str, act: impl Fn(&IPTables) -> Result<(), Box<dyn std::error::Error>>) -> Result<(), DrillError> {
+    for (six, nft, legacy) in [(false, "iptables-nft", "iptables-legacy"), (true, "ip6tables-nft", "ip6tables-legacy")]
+    {
         let failed = |e: Box<dyn std::error::Error>| DrillError::Iptables(e.to_string());
         let mut command = iptables::new(six).map_err(failed)?;
         command.cmd = if backend == "legacy" { legacy } else { nft };

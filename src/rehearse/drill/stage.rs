@@ -65,9 +65,8 @@ impl Stage<'_> {
             let (answer, sights) = channel();
             let (lend, borrowed) = channel();
             thread::scope(|scope| {
-                let client = scope.spawn(move || {
-                    host.scratch(Scratch::Network, move |_| client(&lend, &asked, &answer))
-                });
+                let client =
+                    scope.spawn(move || host.scratch(Scratch::Network, move |_| client(&lend, &asked, &answer)));
                 let result = borrowed.recv().map_err(|_| DrillError::Client).and_then(|namespace| {
                     let mut stage = Stage { host, sshd: None, asks, sights };
                     stage.connect(namespace)?;
@@ -202,9 +201,8 @@ fn client(lend: &Sender<OwnedFd>, asked: &Receiver<()>, answer: &Sender<[Sight; 
             return Ok(());
         }
         // Both families at once: a lock-out of both costs one timeout.
-        let dials = thread::scope(|scope| {
-            [0, 1].map(|n| scope.spawn(move || visit(CLIENT[n].0, HOST[n].0))).map(|t| t.join())
-        });
+        let dials =
+            thread::scope(|scope| [0, 1].map(|n| scope.spawn(move || visit(CLIENT[n].0, HOST[n].0))).map(|t| t.join()));
         first = dials.map(|d| d.unwrap_or(Sight::Refused));
     }
 }
