@@ -4,14 +4,7 @@
 //! not dump is put in (a set's transaction id, the compat header of rules with x_tables extensions).
 
 use crate::facts::RawNft;
-
-/// A message of one nf_tables batch: `NFT_MSG_*`, the flags besides NLM_F_REQUEST, and all that follows the netlink header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub kind: u8,
-    pub flags: u16,
-    pub body: Vec<u8>,
-}
+use crate::host::{Message, NETLINK_HEADER, NFNL_SUBSYS_NFTABLES};
 
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
@@ -24,7 +17,6 @@ const NFT_MSG_NEWSETELEM: u8 = 12;
 const NFT_MSG_NEWOBJ: u8 = 18;
 const NFT_MSG_NEWFLOWTABLE: u8 = 22;
 
-const NETLINK_HEADER: usize = 16;
 const NFGENMSG: usize = 4;
 const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;
@@ -57,7 +49,10 @@ mod dumped {
 /// The messages that make what `raw` shows, in an order in which each finds what it refers to.
 pub fn messages(raw: &RawNft) -> Vec<Message> {
     let mut out = Vec::new();
-    let mut add = |kind, flags, body: Option<Vec<u8>>| out.extend(body.map(|body| Message { kind, flags, body }));
+    let mut add = |kind: u8, flags, body: Option<Vec<u8>>| {
+        let kind = u16::from(NFNL_SUBSYS_NFTABLES) << 8 | u16::from(kind);
+        out.extend(body.map(|body| Message { kind, flags, body }));
+    };
     for message in &raw.tables {
         add(NFT_MSG_NEWTABLE, NLM_F_CREATE, table(message));
     }
