@@ -26,6 +26,16 @@ impl Answer {
     pub fn is_open(self) -> bool {
         matches!(self, Answer::Open(_))
     }
+
+    /// A fragment: `no answer`.
+    pub fn words(self) -> String {
+        match self {
+            Answer::Open(port) => format!("answered by port {port}"),
+            Answer::Reset => "a reset".to_owned(),
+            Answer::Icmp(kind, code) => format!("icmp {kind}/{code}"),
+            Answer::Silent => "no answer".to_owned(),
+        }
+    }
 }
 
 /// Listeners on every port that is asked about, so that what is not open is the firewall's doing.

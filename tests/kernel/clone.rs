@@ -16,7 +16,7 @@ fn dump(netlink: &mut Netlink, kind: u16, body: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// nf_tables as the calling thread's namespace has it, undecoded.
-fn raw() -> RawNft {
+pub fn raw() -> RawNft {
     let mut netlink = Netlink::netfilter().unwrap();
     let all = [0u8, 0, 0, 0];
     let sets = dump(&mut netlink, 10, &all);

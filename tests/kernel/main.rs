@@ -9,4 +9,5 @@ mod generate;
 mod generate_iptables;
 mod generate_nft;
 mod generated;
+mod rehearsal;
 mod scratch;
