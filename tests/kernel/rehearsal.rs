@@ -168,7 +168,9 @@ fn a_plan_that_opens_another_port_is_refused() {
         return;
     }
     for (rule, protocol, door) in [("accept", "tcp", 1), ("meta l4proto udp accept", "udp", 22)] {
-        let wide = |a: &Accept| if protocol == "tcp" { rule.into() } else { format!("{}; insert rule inet t in {rule}", narrow(a)) };
+        let wide = |a: &Accept| {
+            if protocol == "tcp" { rule.into() } else { format!("{}; insert rule inet t in {rule}", narrow(a)) }
+        };
         let refused = rehearsed(DROPS, plan(vec![accept(None)]), wide);
         let told = matches!(&refused, Err(RehearsalError::Opened { protocol: p, port, .. }) if *p == protocol && *port == door);
         assert!(told, "{rule}: {refused:?}");
@@ -180,7 +182,8 @@ fn an_accept_before_another_table_that_drops_is_refused() {
     if !root("rehearsal") {
         return;
     }
-    let rules = format!("{DROPS}\ntable inet late {{ chain x {{ type filter hook input priority 50; tcp dport 22 drop; }}; }}");
+    let rules =
+        format!("{DROPS}\ntable inet late {{ chain x {{ type filter hook input priority 50; tcp dport 22 drop; }}; }}");
     let refused = rehearsed(&rules, plan(vec![accept(None)]), narrow);
     assert!(matches!(refused, Err(RehearsalError::StillShut { port: 22, .. })), "{refused:?}");
 }
@@ -190,7 +193,8 @@ fn an_answer_that_does_not_get_out_is_refused() {
     if !root("rehearsal") {
         return;
     }
-    let rules = format!("{DROPS}\ntable inet late {{ chain x {{ type filter hook output priority 0; tcp sport 22 drop; }}; }}");
+    let rules =
+        format!("{DROPS}\ntable inet late {{ chain x {{ type filter hook output priority 0; tcp sport 22 drop; }}; }}");
     let refused = rehearsed(&rules, plan(vec![accept(None)]), narrow);
     assert!(matches!(refused, Err(RehearsalError::StillShut { port: 22, .. })), "{refused:?}");
 }
@@ -200,8 +204,12 @@ fn three_hundred_rules_are_rehearsed() {
     if !root("rehearsal") {
         return;
     }
-    let rules: Vec<_> = (0..300).map(|n| format!("ip saddr 10.{}.{}.0/24 tcp dport {} drop", n / 250, n % 250, 1000 + n)).collect();
-    let rules = format!("table inet t {{ chain in {{ type filter hook input priority 0; policy drop;\n{}\n}}; }}", rules.join("\n"));
+    let rules: Vec<_> =
+        (0..300).map(|n| format!("ip saddr 10.{}.{}.0/24 tcp dport {} drop", n / 250, n % 250, 1000 + n)).collect();
+    let rules = format!(
+        "table inet t {{ chain in {{ type filter hook input priority 0; policy drop;\n{}\n}}; }}",
+        rules.join("\n")
+    );
     let (evidence, _) = rehearsed(&rules, plan(vec![accept(None)]), narrow).unwrap();
     println!("300 rules: {evidence:?}");
 }
