@@ -2,6 +2,7 @@
 
 mod dial;
 mod file;
+mod legacy;
 mod listen;
 mod netlink;
 mod netns;
@@ -9,17 +10,16 @@ mod rtnl;
 mod run;
 mod stage;
 mod tun;
-mod xt_replace;
 
 pub use dial::*;
 pub use file::*;
+pub use legacy::*;
 pub use listen::*;
 pub use netlink::*;
 pub use netns::*;
 pub use rtnl::*;
 pub use run::*;
 pub use tun::*;
-pub use xt_replace::*;
 
 /// The machine that this process runs on. Passed down from `main`, so that a signature shows what may touch the host.
 #[derive(Debug, Clone, Copy)]

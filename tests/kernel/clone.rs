@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use ssh_rescue::facts::{Firewall, NftRules, RawNft, Seen};
-use ssh_rescue::host::{Call, Host, Message, Netlink, Scratch};
-use ssh_rescue::rehearse::clone::{IpsetsAsText, firewall};
+use ssh_rescue::facts::{Family, Firewall, IpSet, LegacyRules, NftRules, RawLegacy, RawNft, Seen};
+use ssh_rescue::host::{Call, Host, Message, Netlink, Scratch, read_legacy};
+use ssh_rescue::rehearse::clone::{IpsetsAsText, firewall, ipsets};
 use ssh_rescue::rehearse::layout::set_up;
-
-use super::common::root;
-use super::corpus::{folder, recorded};
+use ssh_rescue::rehearse::probe::{Answer, Listeners, ask};
 use ssh_rescue::rehearse::ruleset::load;
+
+use super::common::{IFINDEX, net, root, tcp, tool};
+use super::corpus::{folder, recorded};
 
 fn dump(netlink: &mut Netlink, kind: u16, body: &[u8]) -> Vec<Vec<u8>> {
     netlink.dump(&Message { kind: 10 << 8 | kind, flags: 0, body: body.to_vec() }).unwrap()
@@ -46,6 +47,96 @@ pub fn raw() -> RawNft {
 fn listing(host: &Host) -> String {
     let nft = host.run(&Call::new("nft", &["-s", "list", "ruleset"])).unwrap();
     String::from_utf8(nft.stdout).unwrap()
+}
+
+fn only_legacy(family: Family, tables: Vec<RawLegacy>) -> Firewall {
+    let rules = Seen::Present(LegacyRules { tables: Vec::new(), raw: Arc::new(tables) });
+    let (legacy4, legacy6) =
+        if family == Family::Ipv4 { (rules, Seen::Absent) } else { (Seen::Absent, rules) };
+    Firewall { nft: Seen::Absent, legacy4, legacy6, ipsets: Seen::Absent, outside: Vec::new() }
+}
+
+/// The legacy tables of the calling thread's namespace.
+fn legacy(family: Family) -> Vec<RawLegacy> {
+    let names = if family == Family::Ipv4 { "ip_tables_names" } else { "ip6_tables_names" };
+    let names = std::fs::read_to_string(format!("/proc/thread-self/net/{names}")).unwrap_or_default();
+    names.lines().map(|table| read_legacy(family, table).unwrap()).collect()
+}
+
+fn legacy_listing(host: &Host, family: Family) -> String {
+    let tool = if family == Family::Ipv4 { "iptables-legacy-save" } else { "ip6tables-legacy-save" };
+    let output = host.run(&Call::new(tool, &[])).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // Tables are listed in the order of their making; comments carry the time.
+    let mut tables: Vec<_> = text
+        .split_inclusive("COMMIT\n")
+        .map(|table| table.lines().filter(|l| !l.starts_with('#')).collect::<Vec<_>>().join("\n"))
+        .collect();
+    tables.sort();
+    tables.join("\n")
+}
+
+#[test]
+fn a_copy_of_every_legacy_ruleset_lists_as_the_original() {
+    if !root("clone of legacy tables") {
+        return;
+    }
+    let Some(folder) = folder() else { return };
+    let mut copies = 0;
+    for truth in recorded(&folder).iter().filter(|t| t.backend.contains("legacy")) {
+        let saved = truth.saved(&folder);
+        let family = if truth.backend.starts_with("ip6") { Family::Ipv6 } else { Family::Ipv4 };
+        let (original, tables) =
+            load(&Host::live(), &saved, |host, _| (legacy_listing(host, family), legacy(family))).unwrap();
+        assert!(!tables.is_empty(), "{}", truth.file);
+        let copy = Host::live()
+            .scratch(Scratch::NetworkAndRun, |host| {
+                let _layout = set_up(host, &saved.net(), &[saved.ifindex], &[])?;
+                let made = firewall(host, &only_legacy(family, tables), &IpsetsAsText::default());
+                Ok(made.map(|()| legacy_listing(host, family)))
+            })
+            .unwrap()
+            .unwrap_or_else(|e| panic!("{} ({}): {}", truth.file, truth.backend, ssh_rescue::chain(&e)));
+        assert!(original == copy, "{} ({}):\n{original}\n--- copy ---\n{copy}", truth.file, truth.backend);
+        copies += 1;
+    }
+    println!("{copies} legacy copies");
+    assert!(copies > 50);
+}
+
+#[test]
+fn a_copy_keeps_the_numbers_of_ipsets() {
+    if !root("clone of ipsets") {
+        return;
+    }
+    let rules = "*filter\n-A INPUT -p tcp --dport 22 -m set --match-set barred src -j DROP\nCOMMIT\n";
+    let member = |name: &str, index| IpSet {
+        name: name.into(),
+        index,
+        type_name: "hash:ip".into(),
+        family: Some(Family::Ipv4),
+        members: Vec::new(),
+        opaque: None,
+    };
+    let answers = Host::live()
+        .scratch(Scratch::NetworkAndRun, |host| {
+            let ipset = "create gone hash:ip\ncreate other hash:ip\ncreate barred hash:net\n\
+                         add barred 198.51.100.0/24\nadd other 203.0.113.1\ndestroy gone\n";
+            tool(host, "ipset", &["restore"], ipset);
+            tool(host, "iptables-legacy-restore", &[], rules);
+            let mut firewall_here = only_legacy(Family::Ipv4, legacy(Family::Ipv4));
+            firewall_here.ipsets = Seen::Present(vec![member("other", 1), member("barred", 2)]);
+            let sets = ipsets(host, &firewall_here).unwrap();
+            host.scratch(Scratch::NetworkAndRun, |host| {
+                let mut layout = set_up(host, &net(65534), &[IFINDEX], &[])?;
+                firewall(host, &firewall_here, &sets).unwrap();
+                let listeners = Listeners::open(&[22], &[]).unwrap();
+                let flows = ["198.51.100.9", "203.0.113.1", "198.51.101.1"].map(|s| tcp(s, 40000, 22));
+                Ok(ask(&mut layout.uplinks[0], &listeners, &flows).unwrap())
+            })
+        })
+        .unwrap();
+    assert_eq!(answers, [Answer::Silent, Answer::Open(22), Answer::Open(22)]);
 }
 
 fn only_nft(raw: RawNft) -> Firewall {

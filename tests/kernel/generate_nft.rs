@@ -134,7 +134,7 @@ impl Table<'_> {
         let (ip, world) = (self.ip(), self.world);
         let (address, port) = self.sides(hook, dice);
         let not = if dice.chance(20) { "!= " } else { "" };
-        let named = |name: &str| self.sets.iter().any(|s| *s == name);
+        let named = |name: &str| self.sets.contains(&name);
         match dice.below(24) {
             0..4 => format!("{ip} {address} {not}{}", world.words(world.any(dice))),
             4 => {

@@ -9,5 +9,7 @@ mod generate;
 mod generate_iptables;
 mod generate_nft;
 mod generated;
+mod killed;
+mod lines;
 mod rehearsal;
 mod scratch;
