@@ -51,8 +51,7 @@ fn listing(host: &Host) -> String {
 
 fn only_legacy(family: Family, tables: Vec<RawLegacy>) -> Firewall {
     let rules = Seen::Present(LegacyRules { tables: Vec::new(), raw: Arc::new(tables) });
-    let (legacy4, legacy6) =
-        if family == Family::Ipv4 { (rules, Seen::Absent) } else { (Seen::Absent, rules) };
+    let (legacy4, legacy6) = if family == Family::Ipv4 { (rules, Seen::Absent) } else { (Seen::Absent, rules) };
     Firewall { nft: Seen::Absent, legacy4, legacy6, ipsets: Seen::Absent, outside: Vec::new() }
 }
 

@@ -18,9 +18,6 @@ const ROLE: &str = "SSH_RESCUE_TEST_ROLE";
 #[test]
 fn role() {
     let namespace = || fs::read_link("/proc/thread-self/ns/net").unwrap().display().to_string();
-    let wait = || loop {
-        sleep(Duration::from_secs(60));
-    };
     match std::env::var(ROLE).as_deref() {
         Ok("rehearsal") => Host::live()
             .scratch(Scratch::NetworkAndRun, |host| {
@@ -38,7 +35,13 @@ fn role() {
     }
 }
 
-/// Processes and threads that are in the network namespace.
+fn wait() -> ! {
+    loop {
+        sleep(Duration::from_secs(60));
+    }
+}
+
+/// Processes that are in the network namespace.
 fn inhabitants(namespace: &str) -> usize {
     let links = fs::read_dir("/proc").unwrap().flatten().filter_map(|p| fs::read_link(p.path().join("ns/net")).ok());
     links.filter(|link| link.to_string_lossy() == namespace).count()

@@ -99,7 +99,10 @@ pub const LINES: &[Line] = &[
     line!("return in a base chain is its policy", "in: policy drop; return; accept", A: Silent),
     Line {
         name: "RETURN in a base chain of x_tables is its policy",
-        scripts: &[("iptables-legacy-restore", "*filter\n:INPUT DROP [0:0]\n-A INPUT -j RETURN\n-A INPUT -j ACCEPT\nCOMMIT\n")],
+        scripts: &[(
+            "iptables-legacy-restore",
+            "*filter\n:INPUT DROP [0:0]\n-A INPUT -j RETURN\n-A INPUT -j ACCEPT\nCOMMIT\n",
+        )],
         expected: &[(A, Silent)],
     },
     Line {
