@@ -27,17 +27,26 @@ pub struct Uplink {
 pub struct Layout {
     pub uplinks: Vec<Uplink>,
     /// Kept open: a device goes when its last descriptor does.
-    _others: Vec<Tun>,
+    others: Vec<Tun>,
     /// Addresses that sources must not have: the host's own and those that a network keeps for itself.
     pub reserved: Vec<IpAddr>,
     /// What could not be set up as it is on the host.
     pub missing: Vec<String>,
 }
 
+impl Drop for Layout {
+    /// The kernel takes some 20 ms to be sure that nobody uses a device any more; nobody has to wait for that.
+    fn drop(&mut self) {
+        let devices = (std::mem::take(&mut self.uplinks), std::mem::take(&mut self.others));
+        // Where no thread can be had the devices are closed here.
+        let _ = std::thread::Builder::new().name("closing".into()).spawn(move || drop(devices));
+    }
+}
+
 /// Sets up `net` in the calling thread's namespace, with clients behind `uplinks` (interface numbers), and a bare device
 /// for each further name that rules are bound to.
 pub fn set_up(host: &Host, net: &Net, uplinks: &[u32], devices: &[String]) -> Result<Layout, ScratchError> {
-    let mut layout = Layout { uplinks: Vec::new(), _others: Vec::new(), reserved: Vec::new(), missing: Vec::new() };
+    let mut layout = Layout { uplinks: Vec::new(), others: Vec::new(), reserved: Vec::new(), missing: Vec::new() };
     for (path, value) in QUIET {
         // A kernel without IPv6 has no such file, and nothing to be kept quiet.
         let _ = host.write_sysctl(Path::new(path), value);
@@ -99,12 +108,12 @@ fn links(
         if uplinks.contains(&link.index) {
             layout.uplinks.push(Uplink { name: link.name.clone(), tun, layer, mac: link.mac.unwrap_or_default() });
         } else {
-            layout._others.push(tun);
+            layout.others.push(tun);
         }
     }
     for name in devices.iter().filter(|name| links.iter().all(|l| l.name != **name)) {
         match Tun::create(name, None, Layer::Ip, None) {
-            Ok(tun) => layout._others.push(tun),
+            Ok(tun) => layout.others.push(tun),
             Err(error) => layout.missing.push(format!("device {name}: {error}")),
         }
     }
@@ -120,7 +129,7 @@ fn addresses(net: &Net, rtnl: &mut Rtnl, layout: &mut Layout) {
         if let Ok(net) = ipnet::IpNet::new(address.address, address.prefix) {
             layout.reserved.extend([net.network(), net.broadcast()]);
         }
-        let made = layout.uplinks.iter().map(|u| &u.tun).chain(&layout._others).any(|t| t.index() == address.interface);
+        let made = layout.uplinks.iter().map(|u| &u.tun).chain(&layout.others).any(|t| t.index() == address.interface);
         if !made {
             continue;
         }
@@ -160,7 +169,7 @@ fn routes(net: &Net, rtnl: &mut Rtnl, layout: &mut Layout) {
         match rtnl.add_route(&new) {
             Err(error) if error.raw_os_error() != Some(nix::libc::EEXIST) => {
                 let known = interface.is_none_or(|i| {
-                    layout.uplinks.iter().map(|u| &u.tun).chain(&layout._others).any(|t| t.index() == i)
+                    layout.uplinks.iter().map(|u| &u.tun).chain(&layout.others).any(|t| t.index() == i)
                 });
                 if known {
                     layout.missing.push(format!("route {}: {error}", route.destination));
