@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::replay::messages;
+use super::replay::{messages, words};
 use crate::facts::{Family, Firewall, LegacyRules, Seen, escape};
 use crate::host::{Call, Host, Netlink, NetlinkError, RunError, replace_legacy};
 
@@ -12,6 +12,12 @@ pub enum CloneError {
     Unread { what: &'static str, why: String },
     #[error("copy nf_tables")]
     Nft(#[source] NetlinkError),
+    #[error("copy the {what}")]
+    NftObject {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("copy the legacy table {table} of {family}")]
     Legacy {
         table: String,
@@ -89,7 +95,14 @@ pub fn firewall(host: &Host, firewall: &Firewall, sets: &IpsetsAsText) -> Result
         Seen::Unreadable(why) => Err(CloneError::Unread { what: "nf_tables", why: why.clone() }),
         Seen::Present(rules) => {
             let mut netlink = Netlink::netfilter().map_err(CloneError::Nft)?;
-            netlink.batch(None, &messages(&rules.raw)).map_err(CloneError::Nft)
+            let messages = messages(&rules.raw);
+            netlink.batch(None, &messages).map_err(|error| match error {
+                NetlinkError::Refused { index, source } => match messages.get(index) {
+                    Some(message) => CloneError::NftObject { what: words(message), source },
+                    None => CloneError::Nft(NetlinkError::Refused { index, source }),
+                },
+                error => CloneError::Nft(error),
+            })
         }
     }
 }

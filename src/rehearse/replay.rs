@@ -3,7 +3,7 @@
 //! What a dump says and a new object must not is left out (handles, positions, use counts), what the kernel wants and does
 //! not dump is put in (a set's transaction id, the compat header of rules with x_tables extensions).
 
-use crate::facts::RawNft;
+use crate::facts::{RawNft, escape};
 use crate::host::{Message, NETLINK_HEADER, NFNL_SUBSYS_NFTABLES};
 
 const NLM_F_CREATE: u16 = 0x400;
@@ -26,6 +26,8 @@ const NFT_TABLE_F_DORMANT: u32 = 1;
 const NFTA_SET_ID: u16 = 10;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_COMPAT: u16 = 5;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
 const NFTA_RULE_COMPAT_PROTO: u16 = 1;
 const NFTA_RULE_COMPAT_FLAGS: u16 = 2;
 const NFT_RULE_COMPAT_F_INV: u32 = 2;
@@ -81,6 +83,29 @@ pub fn messages(raw: &RawNft) -> Vec<Message> {
     out
 }
 
+/// What a message makes, for a person: `rule in t input`.
+pub fn words(message: &Message) -> String {
+    let what = match message.kind as u8 {
+        NFT_MSG_NEWTABLE => "table",
+        NFT_MSG_NEWCHAIN => "chain in",
+        NFT_MSG_NEWRULE => "rule in",
+        NFT_MSG_NEWSET => "set in",
+        NFT_MSG_NEWSETELEM => "elements in",
+        NFT_MSG_NEWOBJ => "object in",
+        _ => "flowtable in",
+    };
+    // The table is attribute 1 of all of them; the chain or set is 2, a chain's own name 3.
+    let name = if message.kind as u8 == NFT_MSG_NEWCHAIN { 3 } else { 2 };
+    let attributes = message.body.get(NFGENMSG..).unwrap_or_default();
+    let text = |kind| find(attributes, kind).map(|v| escape(&String::from_utf8_lossy(v.strip_suffix(&[0]).unwrap_or(v))));
+    let mut out = format!("{what} {}", text(1).unwrap_or_default());
+    if message.kind as u8 != NFT_MSG_NEWTABLE {
+        out.push(' ');
+        out.push_str(&text(name).unwrap_or_default());
+    }
+    out
+}
+
 fn table(message: &[u8]) -> Option<Vec<u8>> {
     let mut body = without(message, dumped::TABLE)?;
     let flags = number(message.get(NETLINK_HEADER + NFGENMSG..)?, NFTA_TABLE_FLAGS).unwrap_or(0);
@@ -89,9 +114,12 @@ fn table(message: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn rule(message: &[u8]) -> Option<Vec<u8>> {
-    let mut body = without(message, dumped::RULE)?;
-    let expressions = attributes_of(&body).find(|(kind, _)| kind & NLA_TYPE_MASK == NFTA_RULE_EXPRESSIONS);
-    if let Some((protocol, inverted)) = expressions.and_then(|(_, list)| compat(list)) {
+    let mut left_out = dumped::RULE.to_vec();
+    left_out.push(NFTA_RULE_EXPRESSIONS);
+    let mut body = without(message, &left_out)?;
+    let Some(list) = find(message.get(NETLINK_HEADER + NFGENMSG..)?, NFTA_RULE_EXPRESSIONS) else { return Some(body) };
+    attribute(&mut body, NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, &expressions(list));
+    if let Some((protocol, inverted)) = compat(list) {
         let mut nested = Vec::new();
         attribute(&mut nested, NFTA_RULE_COMPAT_PROTO, &u32::from(protocol).to_be_bytes());
         let flags = if inverted { NFT_RULE_COMPAT_F_INV } else { 0 };
@@ -101,10 +129,37 @@ fn rule(message: &[u8]) -> Option<Vec<u8>> {
     Some(body)
 }
 
+/// The expressions as a new rule may have them. An `exthdr` that writes or takes away a TCP option is dumped with attributes
+/// that the kernel does not take back (net/netfilter/nft_exthdr.c).
+fn expressions(list: &[u8]) -> Vec<u8> {
+    const DREG: u16 = 1;
+    const SREG: u16 = 7;
+    /// OFFSET, LEN, FLAGS.
+    const TAKEN_AWAY: &[u16] = &[3, 4, 5];
+    const WRITTEN: &[u16] = &[5];
+    let mut out = Vec::with_capacity(list.len());
+    for (kind, expression) in Attributes(list) {
+        let data = find(expression, NFTA_EXPR_DATA).unwrap_or_default();
+        let name = find(expression, NFTA_EXPR_NAME).unwrap_or_default();
+        if !name.starts_with(b"exthdr") || find(data, DREG).is_some() {
+            attribute(&mut out, kind, expression);
+            continue;
+        }
+        let left_out = if find(data, SREG).is_some() { WRITTEN } else { TAKEN_AWAY };
+        let mut kept = Vec::new();
+        for (kind, value) in Attributes(data).filter(|(kind, _)| !left_out.contains(&(kind & NLA_TYPE_MASK))) {
+            attribute(&mut kept, kind, value);
+        }
+        let mut made = Vec::new();
+        attribute(&mut made, NFTA_EXPR_NAME, name);
+        attribute(&mut made, NFTA_EXPR_DATA | NLA_F_NESTED, &kept);
+        attribute(&mut out, kind, &made);
+    }
+    out
+}
+
 /// For a rule with x_tables extensions the protocol that it asks for (0: any), and whether it asks for any other.
 fn compat(expressions: &[u8]) -> Option<(u8, bool)> {
-    const NFTA_EXPR_NAME: u16 = 1;
-    const NFTA_EXPR_DATA: u16 = 2;
     let mut extension = false;
     let mut protocol = (0, false);
     let mut loaded = None;
@@ -174,10 +229,6 @@ fn without(message: &[u8], left_out: &[u16]) -> Option<Vec<u8>> {
         }
     }
     Some(body)
-}
-
-fn attributes_of(body: &[u8]) -> Attributes<'_> {
-    Attributes(body.get(NFGENMSG..).unwrap_or_default())
 }
 
 fn has_elements(body: &[u8]) -> bool {

@@ -103,6 +103,113 @@ fn a_copy_of_every_legacy_ruleset_lists_as_the_original() {
     assert!(copies > 50);
 }
 
+const RARE: &str = "
+table inet t {
+    flags dormant
+    counter hits { }
+    quota much { over 25 mbytes }
+    limit slow { rate 400/minute }
+    ct timeout short { protocol tcp; l3proto ip; policy = { established: 100, close: 4 } }
+    ct expectation later { protocol tcp; dport 9876; timeout 2m; size 12; l3proto ip }
+    set seen { type ipv4_addr; size 100; flags dynamic,timeout; timeout 1h; elements = { 192.0.2.1 expires 30m } }
+    set nets { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.168.0.0/16 comment \"ours\" } }
+    set spans { type ipv6_addr . inet_service . mark; flags interval; elements = { 2001:db8::/32 . 20-25 . 0x1-0x2 } }
+    map doors { type ipv4_addr . inet_service : verdict; elements = { 198.51.100.1 . 22 : jump other, 198.51.100.2 . 22 : drop } }
+    map marks { type ifname : mark; elements = { \"eth0\" : 0x7 } }
+    map counted { type ipv4_addr : counter; elements = { 198.51.100.3 : \"hits\" } }
+    map with_default { typeof ip saddr : verdict; elements = { 198.51.100.4 : accept, * : continue } }
+    chain other { ip saddr 198.51.100.9 reject with icmpx host-unreachable; }
+    chain in {
+        type filter hook input priority mangle + 3; policy drop;
+        quota name \"much\" drop
+        limit name \"slow\" accept
+        counter name ip saddr map @counted
+        ip saddr . tcp dport vmap @doors
+        ip saddr vmap @with_default
+        update @seen { ip saddr limit rate over 10/second burst 20 packets } drop
+        add @seen { ip saddr timeout 5m counter } accept
+        ip6 saddr . tcp dport . meta mark @spans accept
+        ct mark set meta mark and 0xff or 0x100
+        meta mark set iifname map @marks
+        tcp dport { 22, 80-90 } ct state new log prefix \"in: \" group 2 accept
+        fib saddr . iif oif missing drop
+        numgen random mod 4 vmap { 0 : accept, 1-3 : continue }
+        jhash ip saddr mod 8 seed 0xdeadbeef 3 accept
+        tcp option maxseg size set 1300
+        @th,16,16 22 @nh,96,32 & 0xff000000 0x0a000000 accept
+        meta hour \"10:00\"-\"12:00\" accept
+        ct count over 5 drop
+    }
+    chain nat { type nat hook prerouting priority dstnat; dnat ip addr . port to tcp dport map { 8080 : 10.0.0.1 . 80 }; }
+}
+table ip6 nat { chain post { type nat hook postrouting priority srcnat; masquerade random,persistent; }; }
+table netdev n { set gone { type ipv4_addr; flags interval; }; chain i { type filter hook ingress devices = { eth0, eth9 } priority 5; ip saddr @gone drop; }; }
+table arp a { chain i { type filter hook input priority 0; arp operation request counter; }; }
+table bridge b { chain f { type filter hook forward priority 0; ether type ip accept; }; }
+";
+
+#[test]
+fn a_copy_of_rare_things_lists_as_the_original() {
+    if !root("clone of rare things") {
+        return;
+    }
+    let refused = |host: &Host, text: &str| {
+        let output = host.run(&Call { stdin: text.as_bytes(), ..Call::new("nft", &["-f", "-"]) }).unwrap();
+        (!output.ok()).then(|| String::from_utf8(output.stderr).unwrap())
+    };
+    let (original, raw) = Host::live()
+        .scratch(Scratch::NetworkAndRun, |host| {
+            let _layout = set_up(host, &net(65534), &[IFINDEX], &["eth9".into()])?;
+            let mut text = RARE.to_owned();
+            // Without what this kernel or this nft does not have.
+            while let Some(complaint) = refused(host, &text) {
+                let line: usize = complaint.split(':').nth(1).unwrap().parse().unwrap();
+                let mut lines: Vec<_> = text.lines().collect();
+                println!("without {}", lines.remove(line - 1));
+                text = lines.join("\n") + "\n";
+            }
+            Ok((listing(host), raw()))
+        })
+        .unwrap();
+    assert!(original.lines().count() > 60, "{original}");
+    let copy = Host::live()
+        .scratch(Scratch::NetworkAndRun, |host| {
+            let _layout = set_up(host, &net(65534), &[IFINDEX], &["eth9".into()])?;
+            Ok(firewall(host, &only_nft(raw), &IpsetsAsText::default()).map(|()| listing(host)))
+        })
+        .unwrap()
+        .unwrap_or_else(|e| panic!("{}", ssh_rescue::chain(&e)));
+    let plain = |text: &str| text.lines().map(|l| l.split(" expires ").next().unwrap().to_owned()).collect::<Vec<_>>();
+    for (original, copy) in plain(&original).iter().zip(plain(&copy)) {
+        assert_eq!(*original, copy);
+    }
+    assert_eq!(plain(&original).len(), plain(&copy).len());
+}
+
+#[test]
+fn an_anonymous_chain_is_copied_as_a_named_one() {
+    if !root("clone of an anonymous chain") {
+        return;
+    }
+    let rules = "table inet t { chain in { type filter hook input priority 0; ip saddr 198.51.100.7 jump { drop; }; }; }";
+    let raw = Host::live()
+        .scratch(Scratch::NetworkAndRun, |host| {
+            tool(host, "nft", &["-f", "-"], rules);
+            Ok(raw())
+        })
+        .unwrap();
+    let answers = Host::live()
+        .scratch(Scratch::NetworkAndRun, |host| {
+            let mut layout = set_up(host, &net(65534), &[IFINDEX], &[])?;
+            firewall(host, &only_nft(raw), &IpsetsAsText::default()).unwrap();
+            let listeners = Listeners::open(&[22], &[]).unwrap();
+            let flows = ["198.51.100.7", "198.51.100.8"].map(|s| tcp(s, 40000, 22));
+            Ok(ask(&mut layout.uplinks[0], &listeners, &flows).unwrap())
+        })
+        .unwrap();
+    assert_eq!(answers, [Answer::Silent, Answer::Open(22)]);
+}
+
 #[test]
 fn a_copy_keeps_the_numbers_of_ipsets() {
     if !root("clone of ipsets") {
