@@ -97,7 +97,8 @@ pub fn words(message: &Message) -> String {
     // The table is attribute 1 of all of them; the chain or set is 2, a chain's own name 3.
     let name = if message.kind as u8 == NFT_MSG_NEWCHAIN { 3 } else { 2 };
     let attributes = message.body.get(NFGENMSG..).unwrap_or_default();
-    let text = |kind| find(attributes, kind).map(|v| escape(&String::from_utf8_lossy(v.strip_suffix(&[0]).unwrap_or(v))));
+    let text =
+        |kind| find(attributes, kind).map(|v| escape(&String::from_utf8_lossy(v.strip_suffix(&[0]).unwrap_or(v))));
     let mut out = format!("{what} {}", text(1).unwrap_or_default());
     if message.kind as u8 != NFT_MSG_NEWTABLE {
         out.push(' ');

@@ -191,7 +191,8 @@ fn an_anonymous_chain_is_copied_as_a_named_one() {
     if !root("clone of an anonymous chain") {
         return;
     }
-    let rules = "table inet t { chain in { type filter hook input priority 0; ip saddr 198.51.100.7 jump { drop; }; }; }";
+    let rules =
+        "table inet t { chain in { type filter hook input priority 0; ip saddr 198.51.100.7 jump { drop; }; }; }";
     let raw = Host::live()
         .scratch(Scratch::NetworkAndRun, |host| {
             tool(host, "nft", &["-f", "-"], rules);
