@@ -3,6 +3,7 @@
 mod live;
 mod lockouts;
 mod stage;
+pub mod table;
 
 pub use live::{Drill, apart, drill};
 pub use lockouts::{LOCKOUTS, Lockout};
