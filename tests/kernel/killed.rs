@@ -31,7 +31,26 @@ fn role() {
             wait()
         })
         .unwrap(),
+        Ok("apart") => {
+            let mut child = Host::live().spawn_apart(&["--exact", "killed::role_apart", "--nocapture"]).unwrap();
+            for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
+                println!("{line}");
+            }
+        }
         _ => {}
+    }
+}
+
+/// What runs apart from the live host, for the role below.
+#[test]
+fn role_apart() {
+    if std::env::var(ROLE).as_deref() == Ok("apart") {
+        Stage::build(&Host::live(), |_| {
+            assert_eq!(std::process::id(), 1, "not in a process namespace of its own");
+            println!("ready {}", fs::read_link("/proc/thread-self/ns/net").unwrap().display());
+            wait()
+        })
+        .unwrap()
     }
 }
 
@@ -54,7 +73,7 @@ fn a_killed_process_leaves_no_namespace_mount_or_process() {
     }
     let mounts = || fs::read_to_string("/proc/self/mounts").unwrap();
     let before = mounts();
-    for role in ["rehearsal", "drill"] {
+    for role in ["rehearsal", "drill", "apart"] {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "killed::role", "--nocapture"])
             .env(ROLE, role)
