@@ -15,6 +15,7 @@ pub mod judge;
 pub mod plan;
 pub mod policy;
 
+pub mod apply;
 pub mod host;
 pub mod rehearse;
 

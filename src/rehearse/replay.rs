@@ -17,8 +17,8 @@ const NFT_MSG_NEWSETELEM: u8 = 12;
 const NFT_MSG_NEWOBJ: u8 = 18;
 const NFT_MSG_NEWFLOWTABLE: u8 = 22;
 
-const NFGENMSG: usize = 4;
-const NLA_F_NESTED: u16 = 0x8000;
+pub(crate) const NFGENMSG: usize = 4;
+pub(crate) const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
 const NFTA_TABLE_FLAGS: u16 = 2;
@@ -214,7 +214,7 @@ fn number(attributes: &[u8], kind: u16) -> Option<u32> {
     find(attributes, kind)?.first_chunk().map(|b| u32::from_be_bytes(*b))
 }
 
-fn find(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(crate) fn find(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
     Attributes(attributes).find(|(kind, _)| kind & NLA_TYPE_MASK == wanted).map(|(_, value)| value)
 }
 
@@ -237,7 +237,7 @@ fn has_elements(body: &[u8]) -> bool {
     find(body.get(NFGENMSG..).unwrap_or_default(), NFTA_SET_ELEM_LIST_ELEMENTS).is_some_and(|list| !list.is_empty())
 }
 
-fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+pub(crate) fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
     // A value that came in an attribute fits into one again, and those made here are small.
     body.extend(((4 + value.len()) as u16).to_ne_bytes());
     body.extend(kind.to_ne_bytes());
@@ -246,7 +246,7 @@ fn attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
 }
 
 /// Type (with its flag bits) and value of each attribute; ends at the first that does not fit.
-struct Attributes<'a>(&'a [u8]);
+pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Attributes<'a> {
     type Item = (u16, &'a [u8]);
