@@ -11,6 +11,8 @@ use super::Seen;
 pub struct Wrappers {
     pub allow: Seen<TextFile>,
     pub deny: Seen<TextFile>,
+    /// The files that `/file` patterns of the two name.
+    pub lists: Vec<(PathBuf, Seen<Vec<u8>>)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

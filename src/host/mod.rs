@@ -1,5 +1,6 @@
 //! The one seam to the machine: read, replace, run with a deadline, talk netlink. The only room with `unsafe`.
 
+mod bus;
 mod dial;
 mod file;
 mod legacy;
@@ -11,6 +12,7 @@ mod run;
 mod stage;
 mod tun;
 
+pub use bus::*;
 pub use dial::*;
 pub use file::*;
 pub use legacy::*;

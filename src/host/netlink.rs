@@ -65,7 +65,7 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// A NETLINK_NETFILTER socket in the network namespace of the thread that opened it.
+/// A netlink socket in the network namespace of the thread that opened it.
 #[derive(Debug)]
 pub struct Netlink {
     socket: OwnedFd,
@@ -74,12 +74,21 @@ pub struct Netlink {
 
 impl Netlink {
     pub fn netfilter() -> Result<Netlink, NetlinkError> {
+        Netlink::open(SockProtocol::NetlinkNetFilter)
+    }
+
+    /// A NETLINK_SOCK_DIAG socket (sock_diag(7)).
+    pub fn sock_diag() -> Result<Netlink, NetlinkError> {
+        Netlink::open(SockProtocol::NetlinkSockDiag)
+    }
+
+    fn open(protocol: SockProtocol) -> Result<Netlink, NetlinkError> {
         let io = |action| move |e| NetlinkError::Io { action, source: io::Error::from(e) };
         let socket = socket::socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            SockProtocol::NetlinkNetFilter,
+            protocol,
         )
         .map_err(io("open"))?;
         socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0)).map_err(io("bind"))?;

@@ -5,8 +5,12 @@
 
 pub mod blame;
 mod intent;
+pub mod listener;
 mod paths;
+pub mod resources;
+pub mod sshd;
 mod verdict;
+pub mod wrappers;
 
 pub use intent::*;
 pub use paths::paths;

@@ -28,7 +28,7 @@ fn snapshot(firewall: Firewall) -> Snapshot {
             not_to_be_run: false,
             privsep_dir: Seen::Absent,
         },
-        wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent },
+        wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
         resources: Resources {
             disks: Vec::new(),
             memory_total: 0,

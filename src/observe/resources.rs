@@ -1,0 +1,75 @@
+//! Disks, memory, boot time, the connection tracking table, the package manager's lock.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::sys::statvfs::{FsFlags, statvfs};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+
+use crate::facts::{Disk, Resources};
+use crate::host::Host;
+
+/// Folders that sshd, a login or a repair write to.
+const FOLDERS: [&str; 3] = ["/etc", "/var", "/run"];
+/// Locks of package managers, taken by fcntl(2): apt(8), dpkg(1), rpm(8).
+const LOCKS: [&str; 3] = ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/rpm/.rpm.lock"];
+
+pub fn resources(host: &Host) -> Resources {
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    let system = System::new_with_specifics(memory);
+    Resources {
+        disks: disks(),
+        memory_total: system.total_memory(),
+        memory_available: system.available_memory(),
+        boot_time: System::boot_time(),
+        conntrack: conntrack(host),
+        package_manager: LOCKS.iter().find_map(|path| locked(Path::new(path))),
+    }
+}
+
+/// The file systems of [`FOLDERS`], each once.
+fn disks() -> Vec<Disk> {
+    let mut devices = Vec::new();
+    let mut disks = Vec::new();
+    for folder in FOLDERS.map(Path::new) {
+        let (Ok(meta), Ok(stat)) = (std::fs::metadata(folder), statvfs(folder)) else { continue };
+        if devices.contains(&meta.dev()) {
+            continue;
+        }
+        devices.push(meta.dev());
+        let unit = stat.fragment_size();
+        disks.push(Disk {
+            mount_point: mount_point(folder, meta.dev()),
+            total: stat.blocks().saturating_mul(unit),
+            available: stat.blocks_available().saturating_mul(unit),
+            inodes_total: stat.files(),
+            inodes_free: stat.files_available(),
+            read_only: stat.flags().contains(FsFlags::ST_RDONLY),
+        });
+    }
+    disks
+}
+
+/// The topmost folder above that is on the same device.
+fn mount_point(folder: &Path, device: u64) -> PathBuf {
+    let same = |p: &&Path| std::fs::metadata(p).is_ok_and(|m| m.dev() == device);
+    folder.ancestors().take_while(same).last().unwrap_or(folder).to_owned()
+}
+
+fn conntrack(host: &Host) -> Option<(u64, u64)> {
+    let number = |name: &str| {
+        let bytes = host.read(&Path::new("/proc/sys/net/netfilter").join(name)).ok()?;
+        String::from_utf8_lossy(&bytes).trim().parse().ok()
+    };
+    Some((number("nf_conntrack_count")?, number("nf_conntrack_max")?))
+}
+
+/// Who holds a lock file, without waiting and without taking it.
+fn locked(path: &Path) -> Option<String> {
+    let file: File = OpenOptions::new().read(true).open(path).ok()?;
+    let mut lock = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
+    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETLK(&mut lock)).ok()?;
+    (lock.l_type != libc::F_UNLCK as i16).then(|| format!("{} (pid {})", path.display(), lock.l_pid))
+}

@@ -1,0 +1,138 @@
+//! sshd's program and what it says about its configuration.
+
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use elf::ElfBytes;
+use elf::abi::DT_NEEDED;
+use elf::endian::AnyEndian;
+
+use crate::decode::sshd_settings;
+use crate::facts::{Binary, ConfigTest, PathMode, Process, Seen, Settings};
+use crate::host::{Call, Host};
+
+const SSHD: [&str; 4] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/opt/openssh/sbin/sshd"];
+/// Where OpenSSH 9.8 and later keep the program that serves one connection (Debian; RHEL, Arch and upstream).
+const SESSION: [&str; 4] = [
+    "/usr/lib/openssh/sshd-session",
+    "/usr/libexec/openssh/sshd-session",
+    "/usr/lib/ssh/sshd-session",
+    "/usr/local/libexec/sshd-session",
+];
+/// What a message keeps of sshd's own words.
+const LINES: usize = 50;
+
+/// What sshd says of itself.
+#[derive(Debug)]
+pub struct Program {
+    pub binary: Seen<Binary>,
+    pub test: Seen<ConfigTest>,
+    pub settings: Seen<Settings>,
+}
+
+impl Program {
+    pub fn unreadable(why: String) -> Program {
+        Program {
+            binary: Seen::Unreadable(why.clone()),
+            test: Seen::Unreadable(why.clone()),
+            settings: Seen::Unreadable(why),
+        }
+    }
+}
+
+/// The program that runs, else the one that is installed.
+pub fn program(host: &Host, running: &[Process]) -> Program {
+    let exe = running.iter().find_map(|p| p.exe.as_deref().filter(|e| Path::new(e).is_file()));
+    let Some(path) = exe.or(SSHD.into_iter().find(|p| Path::new(p).exists())) else {
+        return Program { binary: Seen::Absent, test: Seen::Absent, settings: Seen::Absent };
+    };
+    let (test, settings) = test(host, path);
+    Program { binary: binary(host, path), test, settings }
+}
+
+/// Debian's switch: its unit does not start where this file is.
+pub fn not_to_be_run() -> bool {
+    Path::new("/etc/ssh/sshd_not_to_be_run").exists()
+}
+
+/// The folder that sshd's unprivileged child is locked into, of the names that distributions build in.
+pub fn privsep_dir() -> Seen<PathMode> {
+    for path in ["/run/sshd", "/usr/share/empty.sshd", "/var/empty/sshd", "/var/lib/sshd", "/var/empty"] {
+        match std::fs::symlink_metadata(path) {
+            Ok(meta) => {
+                let mode = meta.permissions().mode() & 0o7777;
+                return Seen::Present(PathMode { path: path.into(), mode, uid: meta.uid(), gid: meta.gid() });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Seen::Unreadable(format!("stat {path}: {error}")),
+        }
+    }
+    Seen::Absent
+}
+
+fn binary(host: &Host, path: &str) -> Seen<Binary> {
+    let mut needed = match libraries(host, Path::new(path)) {
+        Ok(needed) => needed,
+        Err(why) => return Seen::Unreadable(why),
+    };
+    if let Some(session) = SESSION.into_iter().find(|p| Path::new(p).exists()) {
+        match libraries(host, Path::new(session)) {
+            Ok(more) => needed.extend(more),
+            Err(why) => return Seen::Unreadable(why),
+        }
+    }
+    needed.sort_unstable();
+    needed.dedup();
+    Seen::Present(Binary { path: PathBuf::from(path), needed })
+}
+
+/// DT_NEEDED of an ELF program; empty for a static one.
+fn libraries(host: &Host, path: &Path) -> Result<Vec<String>, String> {
+    let bytes = host.read(path).map_err(|e| crate::chain(&e))?;
+    needed(&bytes).map_err(|e| format!("{} is no ELF program: {e}", path.display()))
+}
+
+fn needed(bytes: &[u8]) -> Result<Vec<String>, elf::ParseError> {
+    let file = ElfBytes::<AnyEndian>::minimal_parse(bytes)?;
+    let (Some(dynamic), common) = (file.dynamic()?, file.find_common_data()?) else { return Ok(Vec::new()) };
+    let Some(strings) = common.dynsyms_strs else { return Ok(Vec::new()) };
+    let names = dynamic.iter().filter(|d| d.d_tag == DT_NEEDED).map(|d| strings.get(d.d_val() as usize));
+    names.map(|name| name.map(str::to_owned)).collect()
+}
+
+/// `sshd -T` makes every check of `sshd -t` and prints the settings. Where it fails, `-t` has the word: old versions refuse
+/// `-T` alone for a `Match` block.
+fn test(host: &Host, path: &str) -> (Seen<ConfigTest>, Seen<Settings>) {
+    if !host.privileged() {
+        let why = "root is needed to read sshd's keys and configuration".to_owned();
+        return (Seen::Unreadable(why.clone()), Seen::Unreadable(why));
+    }
+    let run = |args: &[&str]| host.run(&Call::new(path, args)).map_err(|e| crate::chain(&e));
+    match run(&["-T"]) {
+        Ok(output) if output.ok() => {
+            let test = ConfigTest { passed: true, status: 0, messages: lines(&output.stderr) };
+            return (Seen::Present(test), Seen::Present(sshd_settings::settings(&output.stdout)));
+        }
+        Ok(_) => {}
+        Err(why) => return (Seen::Unreadable(why.clone()), Seen::Unreadable(why)),
+    }
+    let test = match run(&["-t"]) {
+        Ok(output) => {
+            let messages = lines(&output.stderr);
+            Seen::Present(ConfigTest { passed: output.ok(), status: output.status, messages })
+        }
+        Err(why) => Seen::Unreadable(why),
+    };
+    // `-G` (OpenSSH 9.3) prints the settings without looking at keys and folders.
+    let settings = match run(&["-G"]) {
+        Ok(output) if output.ok() => Seen::Present(sshd_settings::settings(&output.stdout)),
+        _ => Seen::Absent,
+    };
+    (test, settings)
+}
+
+fn lines(text: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(text);
+    text.lines().map(str::trim_end).filter(|l| !l.is_empty()).take(LINES).map(str::to_owned).collect()
+}
