@@ -47,7 +47,8 @@ pub fn listener(body: &[u8]) -> Option<Listener> {
     Some(Listener {
         address,
         port: u16::from_be_bytes(*fixed.get(SOURCE_PORT..)?.first_chunk()?),
-        v6_only: address.is_ipv6() && attribute(body.get(ANSWER..)?, INET_DIAG_SKV6ONLY).is_some_and(|v| v.first() == Some(&1)),
+        v6_only: address.is_ipv6()
+            && attribute(body.get(ANSWER..)?, INET_DIAG_SKV6ONLY).is_some_and(|v| v.first() == Some(&1)),
         interface: (interface != 0).then_some(interface),
         inode: u64::from(word(fixed, INODE)?),
         queued: word(fixed, RQUEUE)?,

@@ -53,8 +53,14 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
             Some((_, places)) => places.push(place),
             None => {
                 let evidence = json!({"port": path.port, "listeners": on_port(snapshot, path.port)});
-                let finding =
-                    Finding { code, severity: Severity::Critical, summary: words, evidence, mendable: false, mend: None };
+                let finding = Finding {
+                    code,
+                    severity: Severity::Critical,
+                    summary: words,
+                    evidence,
+                    mendable: false,
+                    mend: None,
+                };
                 out.push((finding, vec![place]));
             }
         }

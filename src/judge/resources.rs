@@ -20,8 +20,14 @@ pub fn findings(_policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         && max > 0
     {
         if count >= max {
-            let words = format!("the connection tracking table is full ({count} of {max}): the kernel drops new connections");
-            out.push(finding("resources.conntrack.full", Severity::Critical, words, json!({"count": count, "max": max})));
+            let words =
+                format!("the connection tracking table is full ({count} of {max}): the kernel drops new connections");
+            out.push(finding(
+                "resources.conntrack.full",
+                Severity::Critical,
+                words,
+                json!({"count": count, "max": max}),
+            ));
         } else if count >= max / 10 * 9 {
             let words = format!("the connection tracking table is almost full ({count} of {max})");
             out.push(finding("resources.conntrack.low", Severity::Warning, words, json!({"count": count, "max": max})));

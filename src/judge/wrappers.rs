@@ -8,7 +8,8 @@ use crate::policy::{Mode, Policy};
 pub fn wrappers(verdict: &mut PathVerdict, snapshot: &Snapshot) {
     let by = Blame::gate(Gate::Wrappers, "/etc/hosts.allow and /etc/hosts.deny");
     let everybody = AddrSet::full(verdict.path.family);
-    let has_rules = |file: &Seen<TextFile>| !matches!(file, Seen::Absent) && !file.present().is_some_and(|f| empty(&f.bytes));
+    let has_rules =
+        |file: &Seen<TextFile>| !matches!(file, Seen::Absent) && !file.present().is_some_and(|f| empty(&f.bytes));
     if !has_rules(&snapshot.wrappers.allow) && !has_rules(&snapshot.wrappers.deny) {
         return;
     }
@@ -20,7 +21,9 @@ pub fn wrappers(verdict: &mut PathVerdict, snapshot: &Snapshot) {
 }
 
 fn empty(bytes: &[u8]) -> bool {
-    bytes.split(|b| *b == b'\n').all(|line| line.first().is_none_or(|b| *b == b'#') || line.iter().all(u8::is_ascii_whitespace))
+    bytes
+        .split(|b| *b == b'\n')
+        .all(|line| line.first().is_none_or(|b| *b == b'#') || line.iter().all(u8::is_ascii_whitespace))
 }
 
 pub fn findings(policy: &Policy, _snapshot: &Snapshot) -> Vec<Finding> {

@@ -35,7 +35,8 @@ pub fn ufw(host: &Host) -> Seen<Ufw> {
 /// Whether the last `KEY=` line of a file of shell assignments says yes, as ufw itself reads it (ufw/util.py, backend.py).
 fn yes(bytes: &[u8], key: &str) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let values = text.lines().filter_map(|l| l.trim().split_once('=')).filter(|(k, _)| k.trim().eq_ignore_ascii_case(key));
+    let values =
+        text.lines().filter_map(|l| l.trim().split_once('=')).filter(|(k, _)| k.trim().eq_ignore_ascii_case(key));
     values.last().is_some_and(|(_, v)| v.trim().trim_matches(['"', '\'']).eq_ignore_ascii_case("yes"))
 }
 
@@ -60,7 +61,8 @@ async fn ask(bus: &Connection) -> Result<Option<Firewalld>, BusError> {
     let default_zone: String = own("getDefaultZone").await?.body().deserialize()?;
     let panic: bool = own("queryPanicMode").await?.body().deserialize()?;
     let active = Some("org.fedoraproject.FirewallD1.zone");
-    let active: ActiveZones = bus.call_method(Some(NAME), OBJECT, active, "getActiveZones", &()).await?.body().deserialize()?;
+    let active: ActiveZones =
+        bus.call_method(Some(NAME), OBJECT, active, "getActiveZones", &()).await?.body().deserialize()?;
     let policies = Some("org.fedoraproject.FirewallD1.policies");
     let lockdown = bus.call_method(Some(NAME), OBJECT, policies, "queryLockdown", &()).await;
     let lockdown = lockdown.is_ok_and(|answer| answer.body().deserialize().unwrap_or(false));
