@@ -1,0 +1,111 @@
+//! One pass at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use thiserror::Error;
+
+use super::Host;
+
+#[derive(Debug, Error)]
+pub enum LockError {
+    #[error("{action} {path}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path} is not root's")]
+    Owner { path: PathBuf },
+    #[error("another pass is at work ({holder} holds {path})")]
+    Held { path: PathBuf, holder: String },
+}
+
+/// Held until it is dropped or its process ends, however that ends.
+#[must_use]
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Host {
+    /// Takes the lock `folder/lock`, waiting at most as long as `wait`; makes the folder (0700) where it is not there.
+    pub fn lock(&self, folder: &Path, wait: Duration) -> Result<Lock, LockError> {
+        let path = folder.join("lock");
+        let io = |action| {
+            let path = path.clone();
+            move |source| LockError::Io { action, path, source }
+        };
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io("make the folder of")(error)),
+            _ => {}
+        }
+        let owner = folder.symlink_metadata().map_err(io("stat the folder of"))?;
+        if !owner.is_dir() || owner.uid() != nix::unistd::geteuid().as_raw() || owner.mode() & 0o022 != 0 {
+            return Err(LockError::Owner { path: folder.to_owned() });
+        }
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .open(&path)
+            .map_err(io("open"))?;
+        let end = Instant::now() + wait;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(mut file) => {
+                    // Who holds it is told to the one who waits; nothing depends on it.
+                    let _ = file.set_len(0);
+                    let _ = file.rewind();
+                    let _ = writeln!(file, "{}", std::process::id());
+                    return Ok(Lock { _file: file });
+                }
+                Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => file = back,
+                Err((back, Errno::EWOULDBLOCK)) => return Err(LockError::Held { path, holder: holder(back) }),
+                Err((_, error)) => return Err(io("lock")(error.into())),
+            }
+            sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+fn holder(mut file: File) -> String {
+    let mut text = String::new();
+    let _ = file.rewind();
+    let _ = (&mut file).take(20).read_to_string(&mut text);
+    match text.trim().parse::<i32>() {
+        Ok(pid) => {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("process {pid} {}", crate::facts::escape(name.trim())).trim_end().to_owned()
+        }
+        Err(_) => "an unknown process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_is_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("run");
+        let host = Host::live();
+        let first = host.lock(&place, Duration::ZERO).unwrap();
+        assert_eq!(place.metadata().unwrap().mode() & 0o7777, 0o700);
+        let second = host.lock(&place, Duration::from_millis(50)).unwrap_err().to_string();
+        assert!(second.contains(&format!("process {}", std::process::id())), "{second}");
+        drop(first);
+        let _again = host.lock(&place, Duration::ZERO).unwrap();
+    }
+}
