@@ -218,8 +218,7 @@ fn copy_attributes(from: &OwnedFd, to: &File) -> io::Result<()> {
             continue;
         }
         // SAFETY: `name` ends with a NUL, and the buffer is as long as said.
-        let got =
-            unsafe { libc::fgetxattr(from.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        let got = unsafe { libc::fgetxattr(from.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
         let length = known(got)?;
         // SAFETY: `name` ends with a NUL, and no more is read of the buffer than was written to it.
         let set = unsafe { libc::fsetxattr(to.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), length, 0) };
