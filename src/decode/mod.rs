@@ -1,5 +1,11 @@
 //! Bytes or text -> facts: total decoders, no I/O, each a fuzz target.
 #![forbid(unsafe_code)]
 
+pub mod nft;
+mod nft_expr;
+mod nft_set;
+mod nlattr;
+pub mod route;
 pub mod sock_diag;
 pub mod sshd_settings;
+mod xt;

@@ -70,6 +70,8 @@ pub struct Message {
 pub struct Netlink {
     socket: OwnedFd,
     sequence: u32,
+    /// One datagram of the kernel's.
+    buffer: Vec<u8>,
 }
 
 impl Netlink {
@@ -95,13 +97,23 @@ impl Netlink {
         // Without CAP_NET_ADMIN the default sizes must do.
         let _ = setsockopt(&socket, sockopt::SndBufForce, &SEND_BUFFER);
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
-        Ok(Netlink { socket, sequence: 0 })
+        Ok(Netlink { socket, sequence: 0, buffer: vec![0; BUFFER] })
     }
 
     /// Every message of a dump, whole, header included.
     pub fn dump(&mut self, request: &Message) -> Result<Vec<Vec<u8>>, NetlinkError> {
+        self.ask(request, NLM_F_DUMP)
+    }
+
+    /// The answer to a request that is not a dump: every message of it, whole, header included.
+    pub fn request(&mut self, request: &Message) -> Result<Vec<Vec<u8>>, NetlinkError> {
+        self.ask(request, NLM_F_ACK)
+    }
+
+    /// A dump ends with NLMSG_DONE, any other answer with its acknowledgement.
+    fn ask(&mut self, request: &Message, flags: u16) -> Result<Vec<Vec<u8>>, NetlinkError> {
         self.sequence += 1;
-        let bytes = framed(request, request.flags | NLM_F_DUMP, self.sequence);
+        let bytes = framed(request, request.flags | flags, self.sequence);
         self.send(&bytes)?;
         let mut messages = Vec::new();
         loop {
@@ -172,17 +184,15 @@ impl Netlink {
     }
 
     /// The messages of one datagram.
-    fn receive(&self) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    fn receive(&mut self) -> Result<Vec<Vec<u8>>, NetlinkError> {
         let io = |e: nix::Error| NetlinkError::Io { action: "read from", source: e.into() };
         let mut wait = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
         let ready = poll(&mut wait, PollTimeout::try_from(DEADLINE).unwrap_or(PollTimeout::MAX)).map_err(io)?;
         if ready == 0 {
             return Err(NetlinkError::Silent);
         }
-        let mut buffer = vec![0u8; BUFFER];
-        let got = socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()).map_err(io)?;
-        buffer.truncate(got);
-        Ok(split(&buffer))
+        let got = socket::recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()).map_err(io)?;
+        Ok(split(self.buffer.get(..got).unwrap_or_default()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Setting up links, addresses and routes over rtnetlink (rtnetlink(7)), for scratch namespaces.
+//! rtnetlink (rtnetlink(7)): reading what there is, and setting up links, addresses and routes in scratch namespaces.
 
 use std::io;
 use std::net::IpAddr;
@@ -29,6 +29,8 @@ pub struct NewRoute {
 
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_REPLACE: u16 = 0x100;
 const NLM_F_CREATE: u16 = 0x400;
 const IFA_F_NODAD: u8 = 2;
@@ -116,17 +118,54 @@ impl Rtnl {
         self.request(libc::RTM_NEWLINK, NLM_F_CREATE, &body)
     }
 
-    fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+    /// Every message of a dump (`RTM_GET*`) without its netlink header; asked for again where it changed while it was read.
+    pub fn dump(&mut self, kind: u16, body: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            self.send(kind, NLM_F_DUMP, body)?;
+            if let Some(messages) = self.answer()? {
+                return Ok(messages);
+            }
+        }
+        Err(io::Error::new(io::ErrorKind::Interrupted, "it changes all the time"))
+    }
+
+    /// None where the dump is not of one moment.
+    fn answer(&mut self) -> io::Result<Option<Vec<Vec<u8>>>> {
+        let mut messages = Vec::new();
+        let mut whole = true;
+        let mut buffer = vec![0u8; DATAGRAM];
+        loop {
+            let got = socket::recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            for message in Messages(buffer.get(..got).unwrap_or_default()).filter(|m| m.sequence == self.sequence) {
+                whole &= message.flags & NLM_F_DUMP_INTR == 0;
+                match i32::from(message.kind) {
+                    libc::NLMSG_DONE => return Ok(whole.then_some(messages)),
+                    libc::NLMSG_ERROR => {
+                        let code = message.body.first_chunk().map_or(-libc::EPROTO, |b| i32::from_ne_bytes(*b));
+                        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+                    }
+                    _ => messages.push(message.body.to_vec()),
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
         self.sequence += 1;
         let length = u32::try_from(16 + body.len()).map_err(io::Error::other)?;
         let mut message = Vec::with_capacity(16 + body.len());
         message.extend(length.to_ne_bytes());
         message.extend(kind.to_ne_bytes());
-        message.extend((NLM_F_REQUEST | NLM_F_ACK | flags).to_ne_bytes());
+        message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
         message.extend(self.sequence.to_ne_bytes());
         message.extend(0u32.to_ne_bytes());
         message.extend(body);
-        socket::send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
+        socket::send(self.socket.as_raw_fd(), &message, MsgFlags::empty()).map(drop).map_err(io::Error::from)
+    }
+
+    fn request(&mut self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+        self.send(kind, NLM_F_ACK | flags, body)?;
         let mut answer = [0u8; 8192];
         loop {
             let got = socket::recv(self.socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
@@ -136,6 +175,35 @@ impl Rtnl {
                 None => {}
             }
         }
+    }
+}
+
+/// The largest piece of a dump; the kernel fills 32 KiB at once.
+const DATAGRAM: usize = 256 << 10;
+
+/// A message of a datagram.
+struct Received<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+struct Messages<'a>(&'a [u8]);
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = Received<'a>;
+
+    fn next(&mut self) -> Option<Received<'a>> {
+        let length = u32::from_ne_bytes(*self.0.first_chunk()?) as usize;
+        let message = self.0.get(..length)?;
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Received {
+            kind: u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?),
+            flags: u16::from_ne_bytes(message.get(6..8)?.try_into().ok()?),
+            sequence: u32::from_ne_bytes(message.get(8..12)?.try_into().ok()?),
+            body: message.get(16..)?,
+        })
     }
 }
 

@@ -1,7 +1,9 @@
 //! Host -> facts. Reads only, and has no opinion: what cannot be read is [`Seen::Unreadable`] with its reason.
 #![forbid(unsafe_code)]
 
+pub mod firewall;
 mod listeners;
+pub mod net;
 mod owners;
 mod processes;
 mod resources;

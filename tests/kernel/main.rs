@@ -5,6 +5,7 @@ mod apply;
 mod clone;
 mod common;
 mod corpus;
+mod decode;
 mod drill;
 mod generate;
 mod generate_iptables;

@@ -1,0 +1,126 @@
+//! The firewall of the calling thread's network namespace: both back-ends, from the kernel.
+
+use nix::libc;
+
+use crate::decode::nft;
+use crate::facts::{Firewall, NftRules, RawNft, Seen};
+use crate::host::{Host, Message, NFNL_SUBSYS_NFTABLES, Netlink, NetlinkError};
+
+const NFT_MSG_GETTABLE: u8 = 1;
+const NFT_MSG_GETCHAIN: u8 = 4;
+const NFT_MSG_GETRULE: u8 = 7;
+const NFT_MSG_GETSET: u8 = 10;
+const NFT_MSG_GETSETELEM: u8 = 13;
+const NFT_MSG_GETGEN: u8 = 16;
+const NFT_MSG_GETOBJ: u8 = 19;
+const NFT_MSG_GETFLOWTABLE: u8 = 23;
+
+/// `struct nfgenmsg` for all families.
+const ALL_FAMILIES: [u8; 4] = [0; 4];
+
+/// How often a ruleset that changes while it is read is read again.
+const ATTEMPTS: usize = 8;
+
+pub fn firewall(_host: &Host) -> Firewall {
+    Firewall {
+        nft: nf_tables(),
+        legacy4: Seen::Absent,
+        legacy6: Seen::Absent,
+        ipsets: Seen::Absent,
+        outside: Vec::new(),
+    }
+}
+
+fn nf_tables() -> Seen<NftRules> {
+    let mut netlink = match open() {
+        Ok(Some(netlink)) => netlink,
+        Ok(None) => return Seen::Absent,
+        Err(error) => return unreadable(&error),
+    };
+    for _ in 0..ATTEMPTS {
+        match one_generation(&mut netlink) {
+            Ok(Some(rules)) => return Seen::Present(rules),
+            Ok(None) | Err(NetlinkError::Interrupted) => {}
+            Err(error) => match error_number(&error) {
+                // A set was deleted before its elements were asked for.
+                Some(libc::ENOENT) => {}
+                _ => return unreadable(&error),
+            },
+        }
+    }
+    Seen::Unreadable("read nf_tables: the rules change all the time".into())
+}
+
+/// None where the kernel has no nf_tables.
+fn open() -> Result<Option<Netlink>, NetlinkError> {
+    let asked = Netlink::netfilter().and_then(|mut netlink| generation(&mut netlink).map(|_| netlink));
+    match asked {
+        Ok(netlink) => Ok(Some(netlink)),
+        Err(error) => match error_number(&error) {
+            Some(libc::EPROTONOSUPPORT | libc::EAFNOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+fn error_number(error: &NetlinkError) -> Option<i32> {
+    match error {
+        NetlinkError::Io { source, .. } | NetlinkError::Refused { source, .. } => source.raw_os_error(),
+        _ => None,
+    }
+}
+
+fn unreadable<T>(error: &NetlinkError) -> Seen<T> {
+    match error_number(error) {
+        Some(libc::EPERM | libc::EACCES) => Seen::Unreadable("read nf_tables: root is needed".into()),
+        _ => Seen::Unreadable(format!("read nf_tables: {}", crate::chain(error))),
+    }
+}
+
+/// None where somebody changed the rules in between.
+fn one_generation(netlink: &mut Netlink) -> Result<Option<NftRules>, NetlinkError> {
+    let before = generation(netlink)?;
+    let raw = read_all(netlink)?;
+    if generation(netlink)? != before {
+        return Ok(None);
+    }
+    Ok(Some(NftRules { generation: before, tables: nft::tables(&raw), raw: raw.into() }))
+}
+
+fn message(kind: u8, body: &[u8]) -> Message {
+    Message { kind: u16::from(NFNL_SUBSYS_NFTABLES) << 8 | u16::from(kind), flags: 0, body: body.to_vec() }
+}
+
+fn generation(netlink: &mut Netlink) -> Result<u32, NetlinkError> {
+    let answer = netlink.request(&message(NFT_MSG_GETGEN, &ALL_FAMILIES))?;
+    answer.iter().find_map(|m| nft::generation(m)).ok_or(NetlinkError::Silent)
+}
+
+fn read_all(netlink: &mut Netlink) -> Result<RawNft, NetlinkError> {
+    let tables = netlink.dump(&message(NFT_MSG_GETTABLE, &ALL_FAMILIES))?;
+    if tables.is_empty() {
+        return Ok(RawNft::default());
+    }
+    let sets = netlink.dump(&message(NFT_MSG_GETSET, &ALL_FAMILIES))?;
+    let mut elements = Vec::new();
+    for body in sets.iter().filter_map(|set| nft::ask_for_elements(set)) {
+        elements.extend(netlink.dump(&message(NFT_MSG_GETSETELEM, &body))?);
+    }
+    Ok(RawNft {
+        chains: netlink.dump(&message(NFT_MSG_GETCHAIN, &ALL_FAMILIES))?,
+        rules: netlink.dump(&message(NFT_MSG_GETRULE, &ALL_FAMILIES))?,
+        objects: optional(netlink.dump(&message(NFT_MSG_GETOBJ, &ALL_FAMILIES)))?,
+        flowtables: optional(netlink.dump(&message(NFT_MSG_GETFLOWTABLE, &ALL_FAMILIES)))?,
+        tables,
+        sets,
+        elements,
+    })
+}
+
+/// A kernel that is older than such objects has none.
+fn optional(dump: Result<Vec<Vec<u8>>, NetlinkError>) -> Result<Vec<Vec<u8>>, NetlinkError> {
+    match dump {
+        Err(NetlinkError::Refused { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
+        other => other,
+    }
+}
