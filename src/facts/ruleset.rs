@@ -244,6 +244,16 @@ pub struct Rule {
     pub exprs: Vec<Expr>,
 }
 
+impl Rule {
+    /// The names of the sets and maps that it looks into.
+    pub fn sets(&self) -> impl Iterator<Item = &str> {
+        self.exprs.iter().filter_map(|e| match e {
+            Expr::Lookup { set, .. } => Some(set.as_str()),
+            _ => None,
+        })
+    }
+}
+
 /// A set or map of an nf_tables table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {

@@ -6,6 +6,7 @@
 pub mod blame;
 mod intent;
 pub mod listener;
+pub mod netfilter;
 mod paths;
 pub mod resources;
 pub mod sshd;

@@ -95,6 +95,33 @@ pub struct ReportPolicy {
     pub metrics: Option<PathBuf>,
 }
 
+/// Whether a name is one that the policy respects: `*` stands for any characters, `?` for one.
+pub fn respects(globs: &[String], name: &str) -> bool {
+    globs.iter().any(|g| glob(g.as_bytes(), name.as_bytes()))
+}
+
+fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                retry = Some((p + 1, n));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || c == name[n] => (p, n) = (p + 1, n + 1),
+            _ => match retry {
+                Some((after, from)) => {
+                    (p, n) = (after, from + 1);
+                    retry = Some((after, from + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|&c| c == b'*')
+}
+
 impl Default for Policy {
     fn default() -> Policy {
         Policy {

@@ -1,0 +1,151 @@
+//! One packet of a handshake as the rules see it, with the sources for which it is so.
+
+use std::sync::Arc;
+
+use crate::facts::{AddrSet, Family};
+use crate::judge::Blame;
+
+/// The packets of a handshake. What follows (the banner, the login) has the state of the last two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    Syn,
+    SynAck,
+    Ack,
+}
+
+/// What conntrack knows of the packet at this point of its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracking {
+    /// Before conntrack's own hook, or conntrack did not take the packet: `ct state invalid`.
+    None,
+    Untracked,
+    /// The first packet of a flow.
+    New,
+    Established,
+}
+
+/// Everything about the packet but its source, which stays a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    pub phase: Phase,
+    pub family: Family,
+    /// The server's address and port as the packet has them now: nat and payload statements rewrite them.
+    pub address: u128,
+    pub port: u16,
+    pub iif: Option<u32>,
+    pub oif: Option<u32>,
+    /// None: set by a rule to something that is not known.
+    pub mark: Option<u32>,
+    pub tracking: Tracking,
+    /// The conntrack zone that a rule has chosen for this packet.
+    pub zone: u16,
+    pub flow: Flow,
+    /// A nat rule has decided about this packet's flow at this hook.
+    pub nat_done: bool,
+    /// Sets that this connection's packets have been added to by the rules: table, set.
+    pub touched: Vec<(String, String)>,
+}
+
+/// The conntrack entry, as far as it lasts from packet to packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// False when the first packet was not tracked.
+    pub tracked: bool,
+    pub zone: u16,
+    pub mark: Option<u32>,
+    /// The address and port that the client asked for.
+    pub address: u128,
+    pub port: u16,
+    /// Where a dnat or redirect leads it, and the rule that does.
+    pub diverted: Option<Diversion>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diversion {
+    pub address: u128,
+    pub port: u16,
+    pub by: Arc<Blame>,
+}
+
+impl Packet {
+    /// Whether conntrack has an entry for it here.
+    pub fn entry(&self) -> bool {
+        matches!(self.tracking, Tracking::New | Tracking::Established)
+    }
+
+    pub fn inwards(&self) -> bool {
+        self.phase != Phase::SynAck
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DoubtKind {
+    /// Depends on rate, history, time or the client's choice of a port: no lock-out.
+    Conditional,
+    /// Not modelled.
+    Unknown,
+}
+
+/// Why a match cannot be decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    pub kind: DoubtKind,
+    pub reason: Arc<str>,
+}
+
+impl Doubt {
+    pub fn conditional(reason: impl AsRef<str>) -> Doubt {
+        Doubt { kind: DoubtKind::Conditional, reason: reason.as_ref().into() }
+    }
+
+    pub fn unknown(reason: impl AsRef<str>) -> Doubt {
+        Doubt { kind: DoubtKind::Unknown, reason: reason.as_ref().into() }
+    }
+}
+
+/// A doubt, and the rule that raised it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Raised {
+    pub doubt: Doubt,
+    pub by: Blame,
+}
+
+/// Sources for which the packet has come to the same point in the same state. With `doubts` they may have come here: the
+/// other possibility is another fork of the same sources.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fork {
+    pub sources: AddrSet,
+    pub packet: Packet,
+    pub doubts: Vec<Arc<Raised>>,
+}
+
+impl Fork {
+    pub fn same_state(&self, other: &Fork) -> bool {
+        self.packet == other.packet && self.doubts == other.doubts
+    }
+
+    pub fn with(&self, sources: AddrSet) -> Fork {
+        Fork { sources, packet: self.packet.clone(), doubts: self.doubts.clone() }
+    }
+
+    pub fn doubt(&mut self, raised: &Arc<Raised>) {
+        if !self.doubts.contains(raised) {
+            self.doubts.push(raised.clone());
+        }
+    }
+}
+
+/// Forks in the same state become one.
+pub fn merge(forks: &mut Vec<Fork>) {
+    let mut merged: Vec<Fork> = Vec::with_capacity(forks.len());
+    for fork in forks.drain(..) {
+        if fork.sources.is_empty() {
+            continue;
+        }
+        match merged.iter_mut().find(|m| m.same_state(&fork)) {
+            Some(same) => same.sources.union_with(&fork.sources),
+            None => merged.push(fork),
+        }
+    }
+    *forks = merged;
+}

@@ -1,0 +1,176 @@
+//! Lookups in the sets and maps of nf_tables.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::bytes::{Byte, Regs};
+use super::cond::Cond;
+use super::flow::{Doubt, Packet};
+use super::walk::Walk;
+use crate::facts::{AddrSet, ElementKey, Expr, Family, Set, Table};
+
+/// What is worked out once for a set, however many rules look into it.
+pub struct Prepared<'a> {
+    /// The elements as source addresses, for a set of plain addresses.
+    addresses: Option<Rc<AddrSet>>,
+    /// Elements of one value by their key; the places of all others.
+    single: HashMap<&'a [u8], usize>,
+    others: Vec<usize>,
+    any: Option<usize>,
+    /// Some elements match by rate or history only.
+    stateful: bool,
+}
+
+impl<'a> Prepared<'a> {
+    pub fn of(set: &'a Set, family: Family) -> Prepared<'a> {
+        let mut prepared = Prepared {
+            addresses: None,
+            single: HashMap::with_capacity(set.elements.len()),
+            others: Vec::new(),
+            any: None,
+            stateful: false,
+        };
+        let mut addresses = (set.key_len == family.bytes() && set.fields.len() < 2).then(|| AddrSet::empty(family));
+        for (place, element) in set.elements.iter().enumerate() {
+            prepared.stateful |= element.exprs.iter().any(decides);
+            match &element.key {
+                ElementKey::One(key) => {
+                    prepared.single.entry(key.as_slice()).or_insert(place);
+                    addresses.iter_mut().for_each(|a| a.insert(wide(key), wide(key)));
+                }
+                ElementKey::Range(from, to) => {
+                    prepared.others.push(place);
+                    addresses.iter_mut().for_each(|a| a.insert(wide(from), wide(to)));
+                }
+                ElementKey::Any => prepared.any = Some(place),
+            }
+        }
+        let plain = !prepared.stateful && prepared.any.is_none();
+        prepared.addresses = addresses.filter(|_| plain).map(Rc::new);
+        prepared
+    }
+}
+
+fn wide(bytes: &[u8]) -> u128 {
+    bytes.iter().take(16).fold(0, |n, &b| n << 8 | u128::from(b))
+}
+
+/// Whether an expression of an element can keep it from matching.
+fn decides(expr: &Expr) -> bool {
+    matches!(expr, Expr::Limit { .. } | Expr::Quota { .. } | Expr::Connlimit { .. } | Expr::Unknown { .. })
+}
+
+impl<'a> Walk<'a> {
+    pub fn prepared(&self, set: &'a Set) -> Rc<Prepared<'a>> {
+        let key = std::ptr::from_ref(set);
+        let mut sets = self.sets.borrow_mut();
+        sets.entry(key).or_insert_with(|| Rc::new(Prepared::of(set, self.path.family))).clone()
+    }
+
+    /// Whether the key is in the set.
+    pub fn contains(&self, packet: &Packet, table: &Table, set: &'a Set, regs: &Regs, key: &[Byte]) -> Cond {
+        if let Some(doubt) = touched(packet, table, set) {
+            return Cond::Maybe(doubt);
+        }
+        let prepared = self.prepared(set);
+        if let (Some(addresses), true) = (&prepared.addresses, is_source(key, packet.family)) {
+            return Cond::sources((**addresses).clone());
+        }
+        self.hits(packet, set, &prepared, regs, key).into_iter().fold(Cond::Never, |all, (cond, _)| all.or(cond))
+    }
+
+    /// The elements that the key may hit, each with the sources for which it does.
+    pub fn find(
+        &self,
+        packet: &Packet,
+        table: &Table,
+        set: &'a Set,
+        regs: &Regs,
+        key: &[Byte],
+    ) -> Result<Vec<(Cond, usize)>, Doubt> {
+        match touched(packet, table, set) {
+            Some(doubt) => Err(doubt),
+            None => Ok(self.hits(packet, set, &self.prepared(set), regs, key)),
+        }
+    }
+
+    fn hits(
+        &self,
+        packet: &Packet,
+        set: &'a Set,
+        prepared: &Prepared<'a>,
+        regs: &Regs,
+        key: &[Byte],
+    ) -> Vec<(Cond, usize)> {
+        let family = packet.family;
+        let mut out: Vec<(Cond, usize)> = Vec::new();
+        let limited = |place: usize, cond: Cond| {
+            let exprs = set.elements.get(place).map_or(&[][..], |e| &e.exprs);
+            if exprs.iter().any(decides) { cond.and(Cond::Maybe(Doubt::conditional("limited by rate"))) } else { cond }
+        };
+        let known: Option<Vec<u8>> =
+            key.iter().map(|b| if let Byte::Const(b) = b { Some(*b) } else { None }).collect();
+        match known {
+            Some(known) => {
+                if let Some(&place) = prepared.single.get(known.as_slice()) {
+                    return vec![(limited(place, Cond::Always), place)];
+                }
+            }
+            None => {
+                for (single, &place) in &prepared.single {
+                    let cond = regs.equal(family, key, single);
+                    if cond != Cond::Never {
+                        out.push((limited(place, cond), place));
+                    }
+                }
+                out.sort_by_key(|(_, place)| *place);
+            }
+        }
+        for &place in &prepared.others {
+            let Some(ElementKey::Range(from, to)) = set.elements.get(place).map(|e| &e.key) else { continue };
+            let cond = if set.fields.len() < 2 {
+                regs.between(family, key, from, to)
+            } else {
+                fields(regs, family, set, key, from, to)
+            };
+            if cond != Cond::Never {
+                out.push((limited(place, cond), place));
+            }
+        }
+        if let Some(place) = prepared.any {
+            let missed = out.iter().fold(Cond::Never, |all, (cond, _)| all.or(cond.clone())).negated_if(true);
+            if missed != Cond::Never {
+                out.push((limited(place, missed), place));
+            }
+        }
+        out
+    }
+}
+
+/// A concatenation, field by field.
+fn fields(regs: &Regs, family: Family, set: &Set, key: &[Byte], from: &[u8], to: &[u8]) -> Cond {
+    let mut at = 0;
+    let mut all = Cond::Always;
+    for &len in &set.fields {
+        let end = at + len;
+        let (Some(key), Some(from), Some(to)) = (key.get(at..end), from.get(at..end), to.get(at..end)) else {
+            return Cond::Maybe(Doubt::unknown("a concatenation whose fields do not fit its key"));
+        };
+        all = all.and(regs.between(family, key, from, to));
+        if all == Cond::Never {
+            break;
+        }
+        at += len.next_multiple_of(4);
+    }
+    all
+}
+
+fn touched(packet: &Packet, table: &Table, set: &Set) -> Option<Doubt> {
+    let is_touched = packet.touched.iter().any(|(t, s)| *t == table.name && *s == set.name);
+    is_touched.then(|| Doubt::conditional(format!("set {} was changed by this connection's own packets", set.name)))
+}
+
+fn is_source(key: &[Byte], family: Family) -> bool {
+    key.len() == family.bytes()
+        && key.iter().enumerate().all(|(n, b)| *b == Byte::Source { at: n as u8, mask: 0xff, xor: 0 })
+}

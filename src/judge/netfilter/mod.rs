@@ -1,0 +1,156 @@
+//! What netfilter and the routes do to a handshake, for every source at once.
+//!
+//! The packet is walked through every base chain of every table of both back-ends, as the kernel does; only the source
+//! address stays a set. A rule that some sources match splits the walk; what cannot be decided (rates, history, things that
+//! are not modelled) is walked both ways, and a source is open only where the two ways end differently.
+
+mod act;
+mod bytes;
+mod cond;
+mod flow;
+mod hooks;
+mod ipset;
+mod load;
+mod lookup;
+mod route;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod trace;
+mod walk;
+mod xt;
+
+use std::collections::HashMap;
+
+pub use hooks::Ports;
+pub use trace::Met;
+
+use super::{Blame, Gate, Open, Path, PathVerdict, Symptom};
+use crate::facts::{AddrSet, Firewall, Net};
+use flow::DoubtKind;
+use hooks::Hooks;
+use walk::{End, Fate, Walk};
+
+/// The fate of every source on the path, by the rules and routes alone. `respect`: globs over names whose verdicts on single
+/// sources are meant. `ports`: who listens where, for connections that nat leads elsewhere.
+pub fn walk(firewall: &Firewall, net: &Net, path: &Path, respect: &[String], ports: &Ports) -> PathVerdict {
+    let mut walk = begin(firewall, net, path, respect);
+    Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), ports, false);
+    verdict(path, &AddrSet::full(path.family), walk.ends)
+}
+
+/// As [`walk`], but only as far as the end of INPUT.
+pub fn walk_inbound(firewall: &Firewall, net: &Net, path: &Path) -> PathVerdict {
+    let mut walk = begin(firewall, net, path, &[]);
+    Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), &Ports::default(), true);
+    verdict(path, &AddrSet::full(path.family), walk.ends)
+}
+
+/// The way of one source, step by step, and what became of it.
+pub fn trace(
+    firewall: &Firewall,
+    net: &Net,
+    path: &Path,
+    respect: &[String],
+    ports: &Ports,
+    source: std::net::IpAddr,
+) -> (Vec<Met>, PathVerdict) {
+    let mut walk = begin(firewall, net, path, respect);
+    walk.trace = Some(Vec::new());
+    let source = AddrSet::single(source);
+    Hooks::new(firewall.tables().collect()).handshake(&mut walk, source.clone(), ports, false);
+    (walk.trace.take().unwrap_or_default(), verdict(path, &source, walk.ends))
+}
+
+fn begin<'a>(firewall: &'a Firewall, net: &'a Net, path: &'a Path, respect: &'a [String]) -> Walk<'a> {
+    Walk::new(firewall.tables(), net, &firewall.ipsets, path, respect)
+}
+
+/// Puts the ends together: sure ones as they are, doubtful ones as far as all their possibilities agree.
+fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
+    let empty = || AddrSet::empty(path.family);
+    let mut out = PathVerdict { admitted: empty(), ..PathVerdict::open(path.clone()) };
+    let (sure, doubtful): (Vec<End>, Vec<End>) = ends.into_iter().partition(|e| e.doubts.is_empty());
+    let mut blocked = Blocks::default();
+    let mut left = sources.clone();
+    for end in sure {
+        left.subtract(&end.sources);
+        match (end.fate, end.by) {
+            (Fate::Blocked(symptom), Some(by)) => blocked.add(end.sources, symptom, by),
+            _ => out.admitted.union_with(&end.sources),
+        }
+    }
+    let (mut may, mut may_not, mut unknown) = (empty(), empty(), empty());
+    for end in &doubtful {
+        match end.fate {
+            Fate::Admitted => may.union_with(&end.sources),
+            Fate::Blocked(_) => may_not.union_with(&end.sources),
+        }
+        if end.doubts.iter().any(|d| d.doubt.kind == DoubtKind::Unknown) {
+            unknown.union_with(&end.sources);
+        }
+    }
+    let open = may.intersection(&may_not);
+    out.admitted.union_with(&may.minus(&open).intersection(&left));
+    let mut open = open.intersection(&left);
+    for end in doubtful {
+        let agreed = end.sources.intersection(&left).minus(&may);
+        if let (Fate::Blocked(symptom), false, Some(by)) = (end.fate, agreed.is_empty(), end.by) {
+            // Of several rules that all block the same sources the first is named.
+            let fresh = agreed.minus(&blocked.all(path));
+            blocked.add(fresh, symptom, by);
+        }
+        for kind in [DoubtKind::Unknown, DoubtKind::Conditional] {
+            let Some(raised) = end.doubts.iter().find(|d| d.doubt.kind == kind) else { continue };
+            let mut part = end.sources.intersection(&open);
+            if kind == DoubtKind::Conditional {
+                part.subtract(&unknown);
+            }
+            if part.is_empty() {
+                continue;
+            }
+            open.subtract(&part);
+            let entry = Open { sources: part, reason: raised.doubt.reason.to_string(), by: raised.by.clone() };
+            let list = if kind == DoubtKind::Unknown { &mut out.unknown } else { &mut out.conditional };
+            match list.iter_mut().find(|o| o.reason == entry.reason && o.by == entry.by) {
+                Some(same) => same.sources.union_with(&entry.sources),
+                None => list.push(entry),
+            }
+        }
+    }
+    left.subtract(&may);
+    left.subtract(&may_not);
+    if !left.is_empty() {
+        let by = Blame::gate(Gate::Firewall, "netfilter");
+        out.unknown.push(Open { sources: left, reason: "the walk lost these sources".to_owned(), by });
+    }
+    out.blocked = blocked.list;
+    out
+}
+
+#[derive(Default)]
+struct Blocks {
+    list: Vec<super::Blocked>,
+    index: HashMap<(Symptom, Blame), usize>,
+}
+
+impl Blocks {
+    fn add(&mut self, sources: AddrSet, symptom: Symptom, by: Blame) {
+        if sources.is_empty() {
+            return;
+        }
+        match self.index.get(&(symptom, by.clone())) {
+            Some(&at) => self.list[at].sources.union_with(&sources),
+            None => {
+                self.index.insert((symptom, by.clone()), self.list.len());
+                self.list.push(super::Blocked { sources, symptom, by });
+            }
+        }
+    }
+
+    fn all(&self, path: &Path) -> AddrSet {
+        let mut all = AddrSet::empty(path.family);
+        self.list.iter().for_each(|b| all.union_with(&b.sources));
+        all
+    }
+}

@@ -1,0 +1,256 @@
+//! Matches of x_tables (iptables-extensions(8)).
+
+use super::bytes::Var;
+use super::cond::{Cond, pattern};
+use super::flow::{Doubt, Packet, Phase, Tracking};
+use super::load::{status_bits, tcp_flags};
+use super::route::{RTN_UNICAST, link};
+use super::walk::Walk;
+use crate::facts::{AddrSet, Conntrack, Family, Hook, IfaceMatch, Masked, MultiportWhich, Ports, XtMatch};
+
+const TCP: u8 = 6;
+/// XT_RPFILTER_*
+const RPFILTER_LOOSE: u8 = 1;
+const RPFILTER_INVERT: u8 = 8;
+
+impl Walk<'_> {
+    pub fn xt_match(&self, packet: &Packet, hook: Hook, m: &XtMatch) -> Cond {
+        match m {
+            XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment } => {
+                let proto = *proto == 0 || (*proto == TCP) != *proto_invert;
+                // A handshake is never in fragments.
+                let whole = *fragment != Some(true);
+                if !proto || !whole || !self.iface(iif.as_ref(), packet.iif) || !self.iface(oif.as_ref(), packet.oif) {
+                    return Cond::Never;
+                }
+                let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
+                if !holds(host, packet.address) { Cond::Never } else { of_client(packet.family, client) }
+            }
+            XtMatch::Tcp { sports, dports, invert_sports, invert_dports, flags_mask, flags_set, invert_flags, option } => {
+                let flags = (tcp_flags(packet.phase) & flags_mask == *flags_set) != *invert_flags;
+                if !flags {
+                    return Cond::Never;
+                }
+                let option = match option {
+                    Some(_) => Cond::Maybe(Doubt::unknown("depends on the client's TCP options")),
+                    None => Cond::Always,
+                };
+                ports(packet, *sports, true)
+                    .negated_if(*invert_sports)
+                    .and(ports(packet, *dports, false).negated_if(*invert_dports))
+                    .and(option)
+            }
+            XtMatch::Multiport { which, ports: all, invert } => {
+                let any = |source: bool| all.iter().fold(Cond::Never, |c, p| c.or(ports(packet, *p, source)));
+                let hit = match which {
+                    MultiportWhich::Source => any(true),
+                    MultiportWhich::Destination => any(false),
+                    MultiportWhich::Either => any(true).or(any(false)),
+                };
+                hit.negated_if(*invert)
+            }
+            XtMatch::Conntrack(ct) => conntrack(packet, ct),
+            XtMatch::Iprange { src, dst } => {
+                let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
+                let host = host.is_none_or(|(a, b, invert)| (a..=b).contains(&packet.address) != invert);
+                let client = client.map_or(Cond::Always, |(a, b, invert)| {
+                    Cond::sources(AddrSet::range(packet.family, a, b)).negated_if(invert)
+                });
+                Cond::known(host).and(client)
+            }
+            XtMatch::Addrtype { source, dest, invert_source, invert_dest, iif, oif } => {
+                let (client, host) = if packet.inwards() {
+                    ((*source, *invert_source), (*dest, *invert_dest))
+                } else {
+                    ((*dest, *invert_dest), (*source, *invert_source))
+                };
+                let device = if *iif { packet.iif } else if *oif { packet.oif } else { None };
+                self.client_type(packet, client).and(self.host_type(packet, host, device))
+            }
+            XtMatch::Set { index, dirs, invert, extra } => match extra {
+                true => Cond::Maybe(Doubt::unknown("a condition on an ipset's counters")),
+                false => self.ipset(packet, *index, dirs).negated_if(*invert),
+            },
+            XtMatch::Mac { .. } if !self.has_ethernet(packet) => Cond::Never,
+            XtMatch::Mac { .. } => Cond::Maybe(Doubt::unknown("depends on the link-layer address of the last router")),
+            XtMatch::Mark { mark, mask, invert } => marked(packet.mark, *mark, *mask, *invert),
+            XtMatch::Connmark { .. } if !packet.entry() => Cond::Never,
+            XtMatch::Connmark { mark, mask, invert } => marked(packet.flow.mark, *mark, *mask, *invert),
+            XtMatch::Comment(_) => Cond::Always,
+            XtMatch::Pkttype { kind, invert } => Cond::known((*kind == 0) != *invert),
+            XtMatch::Udp { .. } | XtMatch::Icmp { .. } | XtMatch::Icmp6 { .. } => Cond::Never,
+            XtMatch::Length { min, max, invert } => {
+                Var::Length.between((*min).into(), (*max).into()).negated_if(*invert)
+            }
+            XtMatch::Ttl { mode, value } => {
+                let value = u32::from(*value);
+                // IPT_TTL_EQ, NE, LT, GT
+                match mode {
+                    0 => Var::HopLimit.between(value, value),
+                    1 => Var::HopLimit.between(value, value).negated_if(true),
+                    2 => Var::HopLimit.between(0, value.saturating_sub(1)),
+                    _ => Var::HopLimit.between(value + 1, u32::MAX),
+                }
+            }
+            XtMatch::Tcpmss { invert, .. } if packet.phase == Phase::Ack => Cond::known(*invert),
+            XtMatch::Tcpmss { .. } => Cond::Maybe(Doubt::conditional("depends on the client's MSS")),
+            XtMatch::Dscp { .. } => Cond::Maybe(Var::TrafficClass.doubt()),
+            XtMatch::Owner { .. } if packet.inwards() => Cond::Never,
+            XtMatch::Owner { .. } => Cond::Maybe(Doubt::unknown("depends on the socket's owner")),
+            XtMatch::Physdev { text } => self.physdev(packet, text),
+            XtMatch::Rpfilter { flags } => self.rpfilter(packet, *flags),
+            XtMatch::Socket { .. } if hook == Hook::Output => Cond::Never,
+            XtMatch::Socket { .. } => Cond::Maybe(Doubt::unknown("depends on an open socket")),
+            XtMatch::AbsentHeader { invert, .. } => Cond::known(*invert),
+            XtMatch::Rate { name, text } => Cond::Maybe(Doubt::conditional(format!("depends on the rate ({name} {text})"))),
+            // `--set` notes the source and always matches.
+            XtMatch::History { name, text } if name == "recent" && text.starts_with("--set") => Cond::Always,
+            XtMatch::History { name, text } => {
+                Cond::Maybe(Doubt::conditional(format!("depends on what came before ({name} {text})")))
+            }
+            XtMatch::Time { text } => Cond::Maybe(Doubt::conditional(format!("depends on the time ({text})"))),
+            XtMatch::Unknown { name } => Cond::Maybe(Doubt::unknown(format!("match {name} is not modelled"))),
+        }
+    }
+
+    fn iface(&self, wanted: Option<&IfaceMatch>, index: Option<u32>) -> bool {
+        let Some(wanted) = wanted else { return true };
+        let name = index.map(|i| self.interface_name(i)).unwrap_or_default();
+        let same = match wanted.exact {
+            true => name.as_bytes() == wanted.name,
+            false => name.as_bytes().starts_with(&wanted.name),
+        };
+        same != wanted.invert
+    }
+
+    fn client_type(&self, packet: &Packet, (mask, invert): (u16, bool)) -> Cond {
+        if mask == 0 {
+            return Cond::Always;
+        }
+        if !self.routes.known {
+            return Cond::Maybe(Doubt::unknown("the routes could not be read"));
+        }
+        let mut set = AddrSet::empty(packet.family);
+        for (kind, sources) in self.routes.source_types(packet.family) {
+            if mask & (1 << kind) != 0 {
+                set.union_with(&sources);
+            }
+        }
+        Cond::sources(set).negated_if(invert)
+    }
+
+    fn host_type(&self, packet: &Packet, (mask, invert): (u16, bool), device: Option<u32>) -> Cond {
+        if mask == 0 {
+            return Cond::Always;
+        }
+        let kind = match device {
+            Some(index) if self.routes.is_own(packet.address) && !self.owns(index, packet.address) => RTN_UNICAST,
+            _ => self.routes.address_type(packet.family, packet.address),
+        };
+        Cond::known((mask & (1 << kind) != 0) != invert)
+    }
+
+    /// A packet that has come through no bridge matches no `--physdev` but an inverted one.
+    fn physdev(&self, packet: &Packet, text: &str) -> Cond {
+        let index = packet.iif.or(packet.oif);
+        let bridge = index.and_then(|i| link(self.net, i)).is_some_and(|l| l.driver.as_deref() == Some("bridge"));
+        if bridge || text.contains('!') {
+            return Cond::Maybe(Doubt::unknown("depends on the port of a bridge"));
+        }
+        Cond::Never
+    }
+
+    fn rpfilter(&self, packet: &Packet, flags: u8) -> Cond {
+        if !self.routes.known || self.net.policy_routing {
+            return Cond::Maybe(Doubt::unknown("depends on routes by rule"));
+        }
+        let mut good = AddrSet::empty(packet.family);
+        for (sources, interfaces) in self.routes.back() {
+            if flags & RPFILTER_LOOSE != 0 || packet.iif.is_some_and(|i| interfaces.contains(&i)) {
+                good.union_with(sources);
+            }
+        }
+        Cond::sources(good).negated_if(flags & RPFILTER_INVERT != 0)
+    }
+}
+
+fn marked(have: Option<u32>, mark: u32, mask: u32, invert: bool) -> Cond {
+    match have {
+        Some(have) => Cond::known((have & mask == mark) != invert),
+        None => Cond::Maybe(Doubt::unknown("depends on a mark that is not known")),
+    }
+}
+
+fn holds(masked: &Masked, address: u128) -> bool {
+    (address & masked.mask == masked.address) != masked.invert
+}
+
+fn of_client(family: Family, masked: &Masked) -> Cond {
+    if masked.mask == 0 && masked.address == 0 {
+        return Cond::known(!masked.invert);
+    }
+    match pattern(family, masked.address, masked.mask) {
+        Some(set) => Cond::sources(set).negated_if(masked.invert),
+        None => Cond::Maybe(Doubt::unknown("a mask over the source address with too many holes")),
+    }
+}
+
+/// Whether the packet's source (or destination) port is in the range.
+fn ports(packet: &Packet, (first, last): Ports, source: bool) -> Cond {
+    if source == packet.inwards() {
+        Var::ClientPort.between(first.into(), last.into())
+    } else {
+        Cond::known((first..=last).contains(&packet.port))
+    }
+}
+
+/// xt_conntrack's `conntrack_mt`.
+fn conntrack(packet: &Packet, ct: &Conntrack) -> Cond {
+    if let Some((wanted, invert)) = ct.state {
+        let nat = if packet.entry() && packet.flow.diverted.is_some() { 128 } else { 0 };
+        let bits = nat
+            | match packet.tracking {
+                Tracking::None => 1,
+                Tracking::Established => 2,
+                Tracking::New => 8,
+                Tracking::Untracked => 256,
+            };
+        if (bits & wanted != 0) == invert {
+            return Cond::Never;
+        }
+    }
+    if !packet.entry() {
+        return Cond::known(ct.state.is_some());
+    }
+    let client = |masked: &Option<Masked>| masked.as_ref().map_or(Cond::Always, |m| of_client(packet.family, m));
+    let asked = |masked: &Option<Masked>| Cond::known(masked.as_ref().is_none_or(|m| holds(m, packet.flow.address)));
+    let here = |masked: &Option<Masked>| Cond::known(masked.as_ref().is_none_or(|m| holds(m, packet.address)));
+    let port = |wanted: &Option<(Ports, bool)>, port: u16| {
+        Cond::known(wanted.is_none_or(|((a, b), invert)| (a..=b).contains(&port) != invert))
+    };
+    let client_port = |wanted: &Option<(Ports, bool)>| {
+        wanted.map_or(Cond::Always, |((a, b), invert)| {
+            Var::ClientPort.between(a.into(), b.into()).negated_if(invert)
+        })
+    };
+    let known = [
+        ct.direction.is_none_or(|(original, invert)| ((packet.phase != Phase::SynAck) == original) != invert),
+        ct.proto.is_none_or(|(proto, invert)| (proto == u16::from(TCP)) != invert),
+        ct.status.is_none_or(|(wanted, invert)| (u32::from(wanted) & status_bits(packet) != 0) != invert),
+    ];
+    let expires = ct.expires.map_or(Cond::Always, |_| Cond::Maybe(Doubt::conditional("depends on the flow's age")));
+    [
+        Cond::known(known.iter().all(|k| *k)),
+        client(&ct.orig_src),
+        asked(&ct.orig_dst),
+        here(&ct.repl_src),
+        client(&ct.repl_dst),
+        client_port(&ct.orig_src_port),
+        port(&ct.orig_dst_port, packet.flow.port),
+        port(&ct.repl_src_port, packet.port),
+        client_port(&ct.repl_dst_port),
+        expires,
+    ]
+    .into_iter()
+    .fold(Cond::Always, Cond::and)
+}
