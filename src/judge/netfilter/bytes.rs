@@ -104,10 +104,6 @@ impl Regs {
         Regs { bytes: [Byte::Const(0); REGISTERS], reasons: Vec::new() }
     }
 
-    pub fn clear(&mut self) {
-        self.reasons.clear();
-    }
-
     pub fn get(&self, reg: Reg, len: usize) -> &[Byte] {
         let start = usize::from(reg).min(REGISTERS);
         &self.bytes[start..(start + len).min(REGISTERS)]

@@ -83,7 +83,7 @@ fn transport(packet: &Packet, at: u32) -> Option<Byte> {
         (true, 2) | (false, 0) => Byte::Const(high),
         (true, 3) | (false, 1) => Byte::Const(low),
         (false, 2 | 3) => client(at as u8 - 2),
-        (_, 8..12) if packet.phase == Phase::Syn => Byte::Const(0),
+        (_, 8..=11) if packet.phase == Phase::Syn => Byte::Const(0),
         (_, 13) => Byte::Const(tcp_flags(packet.phase)),
         // Checksum and urgent pointer: the latter is 0.
         (_, 18 | 19) => Byte::Const(0),
