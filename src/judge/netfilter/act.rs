@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::bytes::Regs;
+use super::cond::Cond;
 use super::flow::{Diversion, Doubt, Fork, Phase, Raised, Tracking, merge};
 use super::route::first_address;
 use super::walk::{Out, Walk};
-use super::cond::Cond;
 use crate::facts::{
-     ConnmarkMode, CtKey, ElementData, Expr, Family, MetaKey, Nat, NatKind, PayloadBase, Reg, RejectWith, Rule,
-    Verdict, XtTarget,
+    ConnmarkMode, CtKey, ElementData, Expr, Family, MetaKey, Nat, NatKind, PayloadBase, Reg, RejectWith, Rule, Verdict,
+    XtTarget,
 };
 use crate::judge::Symptom;
 
@@ -276,7 +276,14 @@ impl<'a> Walk<'a> {
     }
 
     /// A nat statement decides once for a flow, and its chain accepts.
-    fn divert(&mut self, mut fork: Fork, kind: NatKind, address: Option<u128>, port: Option<u16>, out: &mut Out<'_>) -> Done {
+    fn divert(
+        &mut self,
+        mut fork: Fork,
+        kind: NatKind,
+        address: Option<u128>,
+        port: Option<u16>,
+        out: &mut Out<'_>,
+    ) -> Done {
         if matches!(kind, NatKind::Dnat | NatKind::Redirect) {
             let packet = &fork.packet;
             let address = match (kind, address, packet.iif) {
@@ -365,10 +372,8 @@ impl<'a> Walk<'a> {
 
     /// Accepted, dropped or neither: what is not modelled may do any of it.
     fn anything(&mut self, mut fork: Fork, why: &str, out: &mut Out<'_>) -> Done {
-        let raised = Arc::new(Raised {
-            doubt: Doubt::unknown(why),
-            by: self.blame(crate::judge::Gate::Firewall, true),
-        });
+        let raised =
+            Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(crate::judge::Gate::Firewall, true) });
         fork.doubt(&raised);
         self.note(&fork, None, "not modelled");
         self.end(fork.clone(), None);

@@ -234,8 +234,7 @@ impl Regs {
                     return Cond::sources(further).or(same);
                 }
                 Byte::Var { var, at: 0, mask: 0xff, xor: 0 } if len - place >= var.width() => {
-                    let wanted =
-                        data[place..place + var.width()].iter().fold(0u32, |n, &b| n << 8 | u32::from(b));
+                    let wanted = data[place..place + var.width()].iter().fold(0u32, |n, &b| n << 8 | u32::from(b));
                     return match beyond {
                         std::cmp::Ordering::Greater => var.between(wanted, u32::MAX),
                         _ => var.between(0, wanted),
@@ -264,15 +263,17 @@ fn source_run(bytes: &[Byte]) -> usize {
 fn variable_equal(bytes: &[Byte], data: &[u8], place: usize) -> Cond {
     let Some(&Byte::Var { var, at, .. }) = bytes.get(place) else { return Cond::Always };
     let width = var.width();
-    let whole = (0..width).all(|n| {
-        bytes.get(place + n).is_some_and(|b| *b == Byte::Var { var, at: n as u8, mask: 0xff, xor: 0 })
-    });
+    let whole = (0..width)
+        .all(|n| bytes.get(place + n).is_some_and(|b| *b == Byte::Var { var, at: n as u8, mask: 0xff, xor: 0 }));
     match (at, data.get(place..place + width)) {
         (0, Some(wanted)) if whole => {
             let wanted = wanted.iter().fold(0u32, |n, &b| n << 8 | u32::from(b));
             var.between(wanted, wanted)
         }
-        (1.., _) if place > 0 && bytes.get(place - 1).is_some_and(|b| matches!(b, Byte::Var { var: v, .. } if *v == var)) => {
+        (1.., _)
+            if place > 0
+                && bytes.get(place - 1).is_some_and(|b| matches!(b, Byte::Var { var: v, .. } if *v == var)) =>
+        {
             Cond::Always
         }
         _ => Cond::Maybe(var.doubt()),

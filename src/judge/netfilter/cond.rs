@@ -150,7 +150,13 @@ mod tests {
             Cond::Never => Some(false),
             Cond::Sources(s) => Some(s.contains_number(n)),
             Cond::Maybe(_) => None,
-            Cond::Part { yes, maybe, .. } => if maybe.contains_number(n) { None } else { Some(yes.contains_number(n)) },
+            Cond::Part { yes, maybe, .. } => {
+                if maybe.contains_number(n) {
+                    None
+                } else {
+                    Some(yes.contains_number(n))
+                }
+            }
         }
     }
 
@@ -162,8 +168,11 @@ mod tests {
             Just(Cond::Never),
             Just(Cond::Maybe(doubt())),
             any::<(u8, u8)>().prop_map(move |r| Cond::sources(range(r))),
-            (any::<(u8, u8)>(), any::<(u8, u8)>())
-                .prop_map(move |(a, b)| Cond::part(range(a), range(b).minus(&range(a)), doubt())),
+            (any::<(u8, u8)>(), any::<(u8, u8)>()).prop_map(move |(a, b)| Cond::part(
+                range(a),
+                range(b).minus(&range(a)),
+                doubt()
+            )),
         ]
     }
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use super::flow::{Doubt, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
 use super::walk::{End, Fate, Walk};
-use crate::facts::{
-    AddrSet, Chain, ChainKind, Family, Hook, RouteKind, Table, TableFamily, number,
-};
+use crate::facts::{AddrSet, Chain, ChainKind, Family, Hook, RouteKind, Table, TableFamily, number};
 use crate::judge::{Blame, Gate, Symptom};
 
 /// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
@@ -180,7 +178,11 @@ impl<'a> Hooks<'a> {
         }
         let hooked = |t: &&&Table| {
             t.family == TableFamily::Bridge
-                && t.chains.iter().any(|c| c.base.is_some() && !(c.rules.is_empty() && c.base.as_ref().is_some_and(|b| b.policy == crate::facts::Policy::Accept)))
+                && t.chains.iter().any(|c| {
+                    c.base.is_some()
+                        && !(c.rules.is_empty()
+                            && c.base.as_ref().is_some_and(|b| b.policy == crate::facts::Policy::Accept))
+                })
         };
         let Some(table) = self.tables.iter().find(hooked) else { return };
         let doubt = Doubt::unknown("rules of family bridge are not modelled");

@@ -133,7 +133,8 @@ impl Walk<'_> {
 
 /// The addresses of a set of plain addresses or nets, with `nomatch`: the narrowest net that holds an address decides.
 fn addresses(set: &IpSet, family: Family) -> AddrSet {
-    let mut members: Vec<_> = set.members.iter().filter_map(|m| m.address.map(|(a, b)| (b - a, a, b, m.nomatch))).collect();
+    let mut members: Vec<_> =
+        set.members.iter().filter_map(|m| m.address.map(|(a, b)| (b - a, a, b, m.nomatch))).collect();
     let mut all = AddrSet::empty(family);
     if members.iter().all(|m| !m.3) {
         members.iter().for_each(|&(_, a, b, _)| all.insert(a, b));

@@ -185,12 +185,18 @@ impl Walk<'_> {
             (CtKey::L3Protocol, family) => constant(&[if family == Family::Ipv4 { 2 } else { 10 }]),
             (CtKey::Protocol, _) => constant(&[TCP]),
             (CtKey::Zone, _) => constant(&packet.flow.zone.to_ne_bytes()),
-            (CtKey::Src | CtKey::SrcIp, Family::Ipv4) | (CtKey::Src | CtKey::SrcIp6, Family::Ipv6) if original => client(),
-            (CtKey::Dst | CtKey::DstIp, Family::Ipv4) | (CtKey::Dst | CtKey::DstIp6, Family::Ipv6) if original => asked(),
+            (CtKey::Src | CtKey::SrcIp, Family::Ipv4) | (CtKey::Src | CtKey::SrcIp6, Family::Ipv6) if original => {
+                client()
+            }
+            (CtKey::Dst | CtKey::DstIp, Family::Ipv4) | (CtKey::Dst | CtKey::DstIp6, Family::Ipv6) if original => {
+                asked()
+            }
             (CtKey::Dst | CtKey::DstIp, Family::Ipv4) | (CtKey::Dst | CtKey::DstIp6, Family::Ipv6) => client(),
             (CtKey::ProtoSrc, _) if original => Loaded::Bytes(vec![var(Var::ClientPort, 0), var(Var::ClientPort, 1)]),
             (CtKey::ProtoDst, _) if original => constant(&packet.flow.port.to_be_bytes()),
-            (CtKey::SrcIp | CtKey::DstIp, Family::Ipv6) | (CtKey::SrcIp6 | CtKey::DstIp6, Family::Ipv4) => Loaded::Break,
+            (CtKey::SrcIp | CtKey::DstIp, Family::Ipv6) | (CtKey::SrcIp6 | CtKey::DstIp6, Family::Ipv4) => {
+                Loaded::Break
+            }
             (CtKey::Helper, _) => constant(&[0; 16]),
             (CtKey::Labels, _) => unknown("depends on conntrack labels"),
             (CtKey::Pkts | CtKey::Bytes | CtKey::Avgpkt | CtKey::Expiration, _) => {
@@ -201,7 +207,13 @@ impl Walk<'_> {
     }
 
     /// The value is the same for each of these sets of sources.
-    pub fn fib(&self, packet: &Packet, routes: &Routes, flags: u32, result: &FibResult) -> Vec<(crate::facts::AddrSet, Loaded)> {
+    pub fn fib(
+        &self,
+        packet: &Packet,
+        routes: &Routes,
+        flags: u32,
+        result: &FibResult,
+    ) -> Vec<(crate::facts::AddrSet, Loaded)> {
         use crate::facts::AddrSet;
         let all = || AddrSet::full(packet.family);
         if !routes.known || self.net.policy_routing || flags & fib_flags::MARK != 0 {

@@ -108,8 +108,7 @@ impl<'a> Walk<'a> {
             let exprs = set.elements.get(place).map_or(&[][..], |e| &e.exprs);
             if exprs.iter().any(decides) { cond.and(Cond::Maybe(Doubt::conditional("limited by rate"))) } else { cond }
         };
-        let known: Option<Vec<u8>> =
-            key.iter().map(|b| if let Byte::Const(b) = b { Some(*b) } else { None }).collect();
+        let known: Option<Vec<u8>> = key.iter().map(|b| if let Byte::Const(b) = b { Some(*b) } else { None }).collect();
         match known {
             Some(known) => {
                 if let Some(&place) = prepared.single.get(known.as_slice()) {

@@ -208,7 +208,8 @@ impl<'a> Walk<'a> {
             }
             let mut part = eval.clone();
             let cond = Cond::sources(sources);
-            if matches!(narrow(fork, &mut part, cond), Step::Next) && matches!(load(&mut part, dreg, loaded, 16), Step::Next)
+            if matches!(narrow(fork, &mut part, cond), Step::Next)
+                && matches!(load(&mut part, dreg, loaded, 16), Step::Next)
             {
                 out.push(part);
             }

@@ -273,7 +273,12 @@ impl<'a> Walk<'a> {
                 by: None,
             });
             let by = Some(raised.by.clone());
-            self.ends.push(End { sources: fork.sources, fate: Fate::Blocked(Symptom::Unknown), doubts: fork.doubts, by });
+            self.ends.push(End {
+                sources: fork.sources,
+                fate: Fate::Blocked(Symptom::Unknown),
+                doubts: fork.doubts,
+                by,
+            });
         }
     }
 

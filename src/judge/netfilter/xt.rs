@@ -26,7 +26,16 @@ impl Walk<'_> {
                 let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
                 if !holds(host, packet.address) { Cond::Never } else { of_client(packet.family, client) }
             }
-            XtMatch::Tcp { sports, dports, invert_sports, invert_dports, flags_mask, flags_set, invert_flags, option } => {
+            XtMatch::Tcp {
+                sports,
+                dports,
+                invert_sports,
+                invert_dports,
+                flags_mask,
+                flags_set,
+                invert_flags,
+                option,
+            } => {
                 let flags = (tcp_flags(packet.phase) & flags_mask == *flags_set) != *invert_flags;
                 if !flags {
                     return Cond::Never;
@@ -64,7 +73,13 @@ impl Walk<'_> {
                 } else {
                     ((*dest, *invert_dest), (*source, *invert_source))
                 };
-                let device = if *iif { packet.iif } else if *oif { packet.oif } else { None };
+                let device = if *iif {
+                    packet.iif
+                } else if *oif {
+                    packet.oif
+                } else {
+                    None
+                };
                 self.client_type(packet, client).and(self.host_type(packet, host, device))
             }
             XtMatch::Set { index, dirs, invert, extra } => match extra {
@@ -102,7 +117,9 @@ impl Walk<'_> {
             XtMatch::Socket { .. } if hook == Hook::Output => Cond::Never,
             XtMatch::Socket { .. } => Cond::Maybe(Doubt::unknown("depends on an open socket")),
             XtMatch::AbsentHeader { invert, .. } => Cond::known(*invert),
-            XtMatch::Rate { name, text } => Cond::Maybe(Doubt::conditional(format!("depends on the rate ({name} {text})"))),
+            XtMatch::Rate { name, text } => {
+                Cond::Maybe(Doubt::conditional(format!("depends on the rate ({name} {text})")))
+            }
             // `--set` notes the source and always matches.
             XtMatch::History { name, text } if name == "recent" && text.starts_with("--set") => Cond::Always,
             XtMatch::History { name, text } => {
@@ -229,9 +246,7 @@ fn conntrack(packet: &Packet, ct: &Conntrack) -> Cond {
         Cond::known(wanted.is_none_or(|((a, b), invert)| (a..=b).contains(&port) != invert))
     };
     let client_port = |wanted: &Option<(Ports, bool)>| {
-        wanted.map_or(Cond::Always, |((a, b), invert)| {
-            Var::ClientPort.between(a.into(), b.into()).negated_if(invert)
-        })
+        wanted.map_or(Cond::Always, |((a, b), invert)| Var::ClientPort.between(a.into(), b.into()).negated_if(invert))
     };
     let known = [
         ct.direction.is_none_or(|(original, invert)| ((packet.phase != Phase::SynAck) == original) != invert),
