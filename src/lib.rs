@@ -18,6 +18,7 @@ pub mod policy;
 pub mod apply;
 pub mod host;
 pub mod observe;
+pub mod record;
 pub mod rehearse;
 
 /// An error and its sources as one line, `a: b: c`.

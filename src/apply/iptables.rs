@@ -13,6 +13,7 @@ use super::nft::{self, NftError};
 use crate::facts::{Backend, TableFamily, escape};
 use crate::host::{Call, DEADLINE, Host, Output, RunError};
 use crate::plan::{TableInserts, accept::tag};
+use crate::record::Saved;
 
 /// Seconds that a restore waits for the lock that the legacy commands share, and how long it may take with that.
 const LOCK_WAIT: &str = "5";
@@ -123,10 +124,8 @@ fn tagged(host: &Host, id: &str, family: TableFamily, table: &str) -> Result<Vec
     if !legacy_tables(host, family).iter().any(|name| name == table) {
         return Ok(Vec::new());
     }
-    let tool = tool(host, Backend::Legacy, family, "save")?;
-    let output = run(host, &tool, &["-t", table], &[])?;
+    let text = save(host, Backend::Legacy, family, Some(table))?;
     let comment = format!("--comment {} ", quoted_tag(id));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let rules = text.lines().filter_map(|line| line.strip_prefix("-A").filter(|rule| rule.contains(&comment)));
     Ok(rules.map(str::to_owned).collect())
 }
@@ -147,6 +146,20 @@ pub fn legacy_tables(host: &Host, family: TableFamily) -> Vec<String> {
 /// Gives `text` to a restore that flushes nothing: all of it is done, or none.
 pub fn restore(host: &Host, tool: &str, text: &str) -> Result<(), IptablesError> {
     run(host, tool, &["--noflush", "-w", LOCK_WAIT], text.as_bytes()).map(drop)
+}
+
+/// Puts whole tables back as they were saved; what stands in them now goes.
+pub fn put_back(host: &Host, saved: &Saved) -> Result<(), IptablesError> {
+    let tool = restore_tool(host, saved.backend, saved.family)?;
+    run(host, &tool, &["-w", LOCK_WAIT], saved.text.as_bytes()).map(drop)
+}
+
+/// One table, or all, in the words of iptables-save. A legacy table that is not there must not be asked for: it would be made.
+pub fn save(host: &Host, backend: Backend, family: TableFamily, table: Option<&str>) -> Result<String, IptablesError> {
+    let tool = tool(host, backend, family, "save")?;
+    let args: Vec<&str> = table.iter().flat_map(|table| ["-t", table]).collect();
+    let output = run(host, &tool, &args, &[])?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn run(host: &Host, tool: &str, args: &[&str], stdin: &[u8]) -> Result<Output, IptablesError> {

@@ -2,13 +2,146 @@
 //! back those before it.
 #![forbid(unsafe_code)]
 
+pub mod files;
+pub mod firewalld;
+pub mod flush;
 pub mod iptables;
 pub mod nft;
+mod step;
+pub mod ufw;
+pub mod units;
 
-use crate::facts::Backend;
-use crate::host::Host;
-use crate::plan::TableInserts;
-use crate::rehearse::BoxedError;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::facts::{Backend, Snapshot};
+use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError};
+use crate::plan::{Plan, TableInserts};
+use crate::record::{Entry, Phase, RecordError, StateDir, roll_back};
+use crate::rehearse::{BoxedError, Rehearsed};
+
+use iptables::IptablesError;
+use nft::NftError;
+use step::Work;
+
+/// What one step of a plan can die of.
+#[derive(Debug, Error)]
+pub enum StepError {
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    #[error(transparent)]
+    Iptables(#[from] IptablesError),
+    #[error(transparent)]
+    Replace(#[from] ReplaceError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Run(#[from] RunError),
+    #[error("{tool} refuses: {complaint}")]
+    Refused { tool: String, complaint: String },
+    #[error("talk to {whom}")]
+    Bus {
+        whom: String,
+        #[source]
+        source: BusError,
+    },
+    #[error("{unit} does not come up: it is {state}")]
+    Unit { unit: String, state: String },
+    #[error("somebody has changed {what} since")]
+    Changed { what: String },
+}
+
+impl StepError {
+    /// Whether the host is not any more as the plan was made for.
+    fn is_moved(&self) -> bool {
+        match self {
+            StepError::Nft(error) | StepError::Iptables(IptablesError::Nft(error)) => error.is_overtaken(),
+            StepError::Changed { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum ApplyError {
+    /// Look again: nothing of the plan is left on the host.
+    #[error("the host was changed by somebody else since it was looked at")]
+    Moved(#[source] StepError),
+    #[error("nothing is changed, because it could not be recorded")]
+    Record(#[from] RecordError),
+    #[error("{step} failed, and what came before is taken back")]
+    Step {
+        step: String,
+        #[source]
+        source: StepError,
+    },
+    #[error("{step} failed, and what came before cannot be taken back ({left})")]
+    Left {
+        step: String,
+        left: String,
+        #[source]
+        source: StepError,
+    },
+}
+
+/// A plan whose steps are made and recorded; not yet seen to help. Made only by [`apply`], for `verify`.
+#[must_use]
+#[derive(Debug)]
+pub struct Applied {
+    pub(crate) entry: Entry,
+}
+
+impl Applied {
+    pub fn plan(&self) -> &Plan {
+        &self.entry.plan
+    }
+}
+
+/// Makes the plan true. `before` is what a client sees now, for the record. On an error nothing of the plan is left on the
+/// host, unless the error says so.
+pub fn apply(
+    host: &Host,
+    state: &StateDir,
+    rehearsed: Rehearsed,
+    snapshot: &Snapshot,
+    before: &str,
+) -> Result<Applied, ApplyError> {
+    let (plan, evidence) = rehearsed.into_parts();
+    let mut work = Work::new(host, state, snapshot, &plan);
+    work.look(&plan).map_err(ApplyError::Moved)?;
+    let evidence = serde_json::to_value(evidence).unwrap_or_default();
+    let mut entry = Entry::new(plan, before, evidence);
+    entry.save(host, state)?;
+    for index in 0..entry.plan.steps.len() {
+        let Err(source) = work.make(&mut entry, index) else { continue };
+        let step = entry.plan.steps.get(index).map(step::words).unwrap_or_default();
+        return Err(give_up(host, state, entry, step, source));
+    }
+    entry.phase = Phase::Applied;
+    match entry.save(host, state) {
+        Ok(()) => Ok(Applied { entry }),
+        Err(error) => Err(give_up(host, state, entry, "the record".into(), error.into())),
+    }
+}
+
+/// Takes back the steps that were begun. If even that cannot be recorded, the next pass finds the intent and does it again.
+fn give_up(host: &Host, state: &StateDir, mut entry: Entry, step: String, source: StepError) -> ApplyError {
+    let why = format!("{step}: {}", crate::chain(&source));
+    match roll_back(host, state, &entry) {
+        Ok(()) => {
+            let _ = entry.end(host, state, Phase::RolledBack, Some(why));
+            if source.is_moved() { ApplyError::Moved(source) } else { ApplyError::Step { step, source } }
+        }
+        Err(error) => {
+            let left = crate::chain(&error);
+            let _ = entry.end(host, state, Phase::Failed, Some(format!("{why}; left: {left}")));
+            ApplyError::Left { step, left, source }
+        }
+    }
+}
 
 /// Writes the accept rules of repair `id` into one table of the calling thread's network namespace: all of them or none.
 /// The one function that does so, in a rehearsal as on the live host.
@@ -17,12 +150,24 @@ pub fn insert(host: &Host, id: &str, at: &TableInserts) -> Result<(), BoxedError
         return Ok(());
     }
     match at.backend {
-        Backend::Legacy => Ok(iptables::insert(host, id, at)?),
-        Backend::Nft if nft::kept_by_iptables(at.family, &at.table)? => match iptables::insert(host, id, at) {
-            // Then no iptables command reads the table as it is either, and nothing is lost.
-            Err(error) if error.is_foreign() => Ok(nft::insert(None, id, at)?),
-            result => Ok(result?),
-        },
-        Backend::Nft => Ok(nft::insert(None, id, at)?),
+        Backend::Nft if !nft::kept_by_iptables(at.family, &at.table)? => Ok(nft::insert(None, id, at)?),
+        _ => Ok(insert_by_tool(host, id, at)?),
+    }
+}
+
+/// By iptables, or beside it where no iptables command can read the table as it is.
+fn insert_by_tool(host: &Host, id: &str, at: &TableInserts) -> Result<(), StepError> {
+    match iptables::insert(host, id, at) {
+        Err(error) if error.is_foreign() && at.backend == Backend::Nft => Ok(nft::insert(None, id, at)?),
+        result => Ok(result?),
+    }
+}
+
+/// Runs a tool of the host, which must succeed.
+fn tool(host: &Host, program: &str, args: &[&str], stdin: &[u8], deadline: Duration) -> Result<Output, StepError> {
+    let output = host.run(&Call { stdin, deadline, ..Call::new(program, args) })?;
+    match output.ok() {
+        true => Ok(output),
+        false => Err(StepError::Refused { tool: program.to_owned(), complaint: output.complaint() }),
     }
 }

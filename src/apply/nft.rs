@@ -11,6 +11,8 @@ use crate::rehearse::replay::{Attributes, NFGENMSG, NLA_F_NESTED, attribute, fin
 const NLM_F_CREATE: u16 = 0x400;
 const NLM_F_APPEND: u16 = 0x800;
 
+const NFT_MSG_GETTABLE: u8 = 1;
+const NFT_MSG_DELTABLE: u8 = 2;
 const NFT_MSG_GETCHAIN: u8 = 4;
 const NFT_MSG_NEWRULE: u8 = 6;
 const NFT_MSG_GETRULE: u8 = 7;
@@ -18,6 +20,7 @@ const NFT_MSG_DELRULE: u8 = 8;
 const NFT_MSG_GETGEN: u8 = 16;
 
 const NFTA_GEN_ID: u16 = 1;
+const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -184,6 +187,25 @@ pub fn remove(id: &str, family: TableFamily, table: &str) -> Result<usize, NftEr
             Err(source) => return Err(NftError::Netlink { what, source }),
         }
     }
+}
+
+/// The tables of the calling thread's namespace.
+pub fn tables() -> Result<Vec<(TableFamily, String)>, NftError> {
+    let mut netlink = open("its tables")?;
+    let messages = dump(&mut netlink, NFT_MSG_GETTABLE, vec![0, 0, 0, 0], "its tables")?;
+    let table = |message: &Vec<u8>| {
+        let family = TableFamily::from_nfproto(*message.get(NETLINK_HEADER)?)?;
+        Some((family, String::from_utf8_lossy(text(attributes(message), NFTA_TABLE_NAME)).into_owned()))
+    };
+    Ok(messages.iter().filter_map(table).collect())
+}
+
+/// Takes away every table, and puts in their place what `messages` make: all in one commit. Tables that a process owns stay.
+pub fn replace(messages: &[Message]) -> Result<(), NftError> {
+    let mut all = vec![Message { kind: kind(NFT_MSG_DELTABLE), flags: 0, body: vec![0, 0, 0, 0] }];
+    all.extend_from_slice(messages);
+    let what = "all of its rules".to_owned();
+    open(&what)?.batch(None, &all).map_err(|source| NftError::Netlink { what, source })
 }
 
 /// How many rules of repair `id` the table has.

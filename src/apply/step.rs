@@ -1,0 +1,220 @@
+//! One step after the other: look, record the undo, act, record that it is done.
+
+use std::path::{Path, PathBuf};
+
+use super::{StepError, files, firewalld, flush, insert_by_tool, nft, ufw, units};
+use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
+use crate::host::{Host, read_legacy};
+use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
+use crate::record::{Entry, StateDir, StepEntry, Undo};
+
+/// What is known of the host while the steps are made.
+pub(super) struct Work<'a> {
+    host: &'a Host,
+    state: &'a StateDir,
+    snapshot: &'a Snapshot,
+    /// The nf_tables generation that the next step is meant for.
+    generation: Option<u32>,
+}
+
+/// What a person is told of a step that failed.
+pub(super) fn words(step: &Step) -> String {
+    match step {
+        Step::Nft { family, table, .. } => format!("the insert into {family} {}", escape(table)),
+        Step::Iptables { family, table, .. } => format!("the insert into {} {}", ip_table(*family), escape(table)),
+        Step::UfwAllow { .. } => "ufw prepend allow".into(),
+        Step::UfwRebuild { .. } => "the rebuild of ufw's chains".into(),
+        Step::FirewalldAllow { zone, .. } => format!("the opening of firewalld's zone {}", escape(zone)),
+        Step::FirewalldPanicOff => "the end of firewalld's panic mode".into(),
+        Step::WriteFile { path, .. } => format!("the write of {}", escape(&path.to_string_lossy())),
+        Step::StartUnit { unit, .. } => format!("the start of {}", escape(unit)),
+        Step::Flush => "the flush of all rules".into(),
+        Step::Disable { .. } => "the end of the firewall".into(),
+    }
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(host: &'a Host, state: &'a StateDir, snapshot: &'a Snapshot, plan: &Plan) -> Work<'a> {
+        let planned = plan.steps.iter().find_map(|step| match step {
+            Step::Nft { generation, .. } => Some(*generation),
+            _ => None,
+        });
+        let generation = planned.or(snapshot.firewall.nft.present().map(|rules| rules.generation));
+        Work { host, state, snapshot, generation }
+    }
+
+    /// Whether all that the plan touches is still as it was seen. Touches nothing.
+    pub(super) fn look(&self, plan: &Plan) -> Result<(), StepError> {
+        for step in &plan.steps {
+            match step {
+                Step::Nft { .. } | Step::Iptables { backend: Backend::Nft, .. } => self.look_at_nft()?,
+                Step::Iptables { family, table, .. } => self.look_at_legacy(*family, table)?,
+                Step::WriteFile { path, content, .. } => {
+                    if !files::is_as_seen(self.snapshot, &files::before(self.host, path, content)?) {
+                        return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_nft(&self) -> Result<(), StepError> {
+        match self.generation {
+            Some(generation) if nft::generation()? != generation => {
+                Err(StepError::Changed { what: "the rules of nf_tables".into() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Legacy tables have no generation: their sizes and hooks must be the same.
+    fn look_at_legacy(&self, family: Family, table: &str) -> Result<(), StepError> {
+        let firewall = &self.snapshot.firewall;
+        let seen = if family == Family::Ipv4 { &firewall.legacy4 } else { &firewall.legacy6 };
+        let known = |raw: &&RawLegacy| raw.table == table;
+        let Some(old) = seen.present().and_then(|rules| rules.raw.iter().find(known)) else { return Ok(()) };
+        match read_legacy(family, table) {
+            Ok(now) if now.info == old.info => Ok(()),
+            _ => Err(StepError::Changed { what: format!("the legacy table {} of {family}", escape(table)) }),
+        }
+    }
+
+    /// Makes step `index` of the entry's plan. What undoes it is on the disk before the host is touched.
+    pub(super) fn make(&mut self, entry: &mut Entry, index: usize) -> Result<(), StepError> {
+        let Some(step) = entry.plan.steps.get(index).cloned() else { return Ok(()) };
+        match &step {
+            Step::Nft { family, table, inserts, .. } => {
+                let at = TableInserts {
+                    backend: Backend::Nft,
+                    family: *family,
+                    table: table.clone(),
+                    inserts: inserts.clone(),
+                };
+                self.begin(entry, Undo::Rules { backend: Backend::Nft, family: *family, table: table.clone() })?;
+                nft::insert(self.generation, &entry.id, &at)?;
+                // One commit is one generation; after a foreign one on top of it the next step is refused.
+                if let Some(old) = self.generation
+                    && nft::generation()? != old
+                {
+                    self.generation = Some(old.wrapping_add(1).max(1));
+                }
+            }
+            Step::Iptables { backend, family, table, inserts } => {
+                self.iptables(entry, *backend, *family, table, inserts)?;
+            }
+            Step::UfwAllow { port, interface, sources, .. } => {
+                let rules = ufw::rules(*port, interface.as_deref(), sources);
+                let files = ufw::before(self.host)?;
+                self.begin(entry, Undo::Ufw { files, rules: rules.clone() })?;
+                let result = ufw::allow(self.host, &entry.id, &rules);
+                // Also where it failed: what ufw wrote by then is ours.
+                if let Some(StepEntry { undo: Undo::Ufw { files, .. }, .. }) = entry.steps.last_mut() {
+                    ufw::after(self.host, files)?;
+                }
+                result?;
+                self.resume()?;
+            }
+            Step::UfwRebuild { families } => {
+                let tables = ufw::tables(self.host, families)?;
+                self.begin(entry, Undo::Tables { tables: tables.clone() })?;
+                ufw::rebuild(self.host, &tables)?;
+                self.resume()?;
+            }
+            Step::FirewalldAllow { zone, port, sources, permanent, .. } => {
+                let openings = firewalld::openings(*port, sources);
+                let (runtime, stored) = firewalld::missing(self.host, zone, &openings, *permanent)?;
+                let undo = Undo::Firewalld { zone: zone.clone(), runtime: runtime.clone(), permanent: stored.clone() };
+                self.begin(entry, undo)?;
+                firewalld::open(self.host, zone, &runtime, &stored)?;
+                self.resume()?;
+            }
+            Step::FirewalldPanicOff => {
+                self.begin(entry, Undo::FirewalldPanic)?;
+                firewalld::panic(self.host, false)?;
+                self.resume()?;
+            }
+            Step::WriteFile { path, content, .. } => {
+                let file = files::before(self.host, path, content)?;
+                if !files::is_as_seen(self.snapshot, &file) {
+                    return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });
+                }
+                self.begin(entry, Undo::File(file.clone()))?;
+                files::write(self.host, &file)?;
+            }
+            Step::StartUnit { unit, reset_failed, unmask } => {
+                let before = units::state(self.host, unit)?;
+                let undo = Undo::Unit { unit: unit.clone(), active: before.active, masked: before.masked };
+                self.begin(entry, undo)?;
+                units::start(self.host, unit, *reset_failed, *unmask, self.sshd())?;
+            }
+            Step::Flush => self.flush(entry)?,
+            Step::Disable { services, ufw } => {
+                let (enabled, active) = flush::services(self.host, services)?;
+                // In the reverse order of an undo the rules come back first, and then who keeps them.
+                self.begin(entry, Undo::Services { enabled, active, ufw: *ufw })?;
+                flush::disable(self.host, services, *ufw)?;
+                self.flush(entry)?;
+            }
+        }
+        if let Some(step) = entry.steps.last_mut() {
+            step.done = true;
+        }
+        Ok(entry.save(self.host, self.state)?)
+    }
+
+    fn begin(&self, entry: &mut Entry, undo: Undo) -> Result<(), StepError> {
+        entry.steps.push(StepEntry { undo, done: false });
+        if let Err(error) = entry.save(self.host, self.state) {
+            // The step is not begun, and so must not be taken back.
+            entry.steps.pop();
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn iptables(
+        &mut self,
+        entry: &mut Entry,
+        backend: Backend,
+        family: Family,
+        table: &str,
+        inserts: &[Insert],
+    ) -> Result<(), StepError> {
+        match backend {
+            Backend::Nft => self.look_at_nft()?,
+            Backend::Legacy => self.look_at_legacy(family, table)?,
+        }
+        let family = ip_table(family);
+        self.begin(entry, Undo::Rules { backend, family, table: table.to_owned() })?;
+        let at = TableInserts { backend, family, table: table.to_owned(), inserts: inserts.to_vec() };
+        insert_by_tool(self.host, &entry.id, &at)?;
+        if backend == Backend::Nft {
+            self.resume()?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, entry: &mut Entry) -> Result<(), StepError> {
+        let raw = match &self.snapshot.firewall.nft {
+            Seen::Present(rules) => Some(rules.raw.as_ref()),
+            _ => None,
+        };
+        let legacy = flush::save(self.host, self.state, &entry.id, raw)?;
+        self.begin(entry, Undo::Rulesets { legacy: legacy.clone() })?;
+        flush::flush(self.host, &legacy)
+    }
+
+    /// After a tool that makes as many commits as it likes.
+    fn resume(&mut self) -> Result<(), StepError> {
+        if self.generation.is_some() {
+            self.generation = Some(nft::generation()?);
+        }
+        Ok(())
+    }
+
+    fn sshd(&self) -> Option<&Path> {
+        self.snapshot.sshd.binary.present().map(|binary| PathBuf::as_path(&binary.path))
+    }
+}

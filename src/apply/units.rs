@@ -1,0 +1,161 @@
+//! Units, over systemd's D-Bus (org.freedesktop.systemd1(5)).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+use zbus::Connection;
+use zbus::zvariant::{OwnedObjectPath, OwnedValue};
+
+use super::{StepError, tool};
+use crate::facts::escape;
+use crate::host::{BusError, Host};
+
+const NAME: &str = "org.freedesktop.systemd1";
+const OBJECT: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// How long systemd may take to answer, and how long a job may run.
+const DEADLINE: Duration = Duration::from_secs(15);
+const JOB: Duration = Duration::from_secs(10);
+
+/// What a unit is at the moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub active: bool,
+    pub masked: bool,
+    pub enabled: bool,
+    /// active, failed, inactive, …; with the sub-state
+    pub words: String,
+}
+
+pub fn state(host: &Host, unit: &str) -> Result<State, StepError> {
+    talk(host, async |bus| {
+        let path = load(bus, unit).await?;
+        now(bus, &path).await
+    })
+}
+
+/// Starts the unit, and waits until it runs or has failed. sshd's configuration is tested first where `sshd` is given.
+pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Option<&Path>) -> Result<(), StepError> {
+    if let Some(sshd) = sshd {
+        test(host, sshd)?;
+    }
+    let state = talk(host, async |bus| {
+        if unmask {
+            // A mask of /run and one of /etc are two files.
+            for runtime in [false, true] {
+                manage(bus, "UnmaskUnitFiles", &([unit].as_slice(), runtime)).await?;
+            }
+            manage(bus, "Reload", &()).await?;
+        }
+        if reset_failed {
+            // A unit that systemd has not in memory has not failed either.
+            let _ = manage(bus, "ResetFailedUnit", &unit).await;
+        }
+        manage(bus, "StartUnit", &(unit, "replace")).await?;
+        let path = load(bus, unit).await?;
+        settled(bus, &path).await
+    })?;
+    match state.active {
+        true => Ok(()),
+        false => Err(StepError::Unit { unit: escape(unit), state: escape(&state.words) }),
+    }
+}
+
+/// Brings a unit back to where it was before [`start`].
+pub fn put_back(host: &Host, unit: &str, active: bool, masked: bool) -> Result<(), StepError> {
+    talk(host, async |bus| {
+        let path = load(bus, unit).await?;
+        if !active && now(bus, &path).await?.active {
+            manage(bus, "StopUnit", &(unit, "replace")).await?;
+            settled(bus, &path).await?;
+        }
+        if masked {
+            manage(bus, "MaskUnitFiles", &([unit].as_slice(), false, true)).await?;
+            manage(bus, "Reload", &()).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Stops a unit and keeps it from being started at boot.
+pub fn disable(host: &Host, unit: &str) -> Result<(), StepError> {
+    talk(host, async |bus| {
+        let path = load(bus, unit).await?;
+        manage(bus, "StopUnit", &(unit, "replace")).await?;
+        settled(bus, &path).await?;
+        manage(bus, "DisableUnitFiles", &([unit].as_slice(), false)).await?;
+        manage(bus, "Reload", &()).await.map(drop)
+    })
+}
+
+pub fn enable(host: &Host, unit: &str) -> Result<(), StepError> {
+    talk(host, async |bus| {
+        manage(bus, "EnableUnitFiles", &([unit].as_slice(), false, true)).await?;
+        manage(bus, "Reload", &()).await.map(drop)
+    })
+}
+
+/// A running sshd on a broken configuration is a dead one.
+fn test(host: &Host, sshd: &Path) -> Result<(), StepError> {
+    let sshd = sshd.to_string_lossy();
+    match tool(host, &sshd, &["-t"], &[], crate::host::DEADLINE) {
+        // Its unit makes this folder.
+        Err(StepError::Refused { complaint, .. })
+            if complaint.starts_with("Missing privilege separation directory") =>
+        {
+            Ok(())
+        }
+        result => result.map(drop),
+    }
+}
+
+fn talk<T>(host: &Host, talk: impl AsyncFnOnce(&Connection) -> Result<T, BusError>) -> Result<T, StepError> {
+    host.systemd(DEADLINE, talk).map_err(|source| StepError::Bus { whom: "systemd".into(), source })
+}
+
+async fn manage<B>(bus: &Connection, method: &str, body: &B) -> Result<zbus::Message, BusError>
+where
+    B: serde::Serialize + zbus::zvariant::DynamicType,
+{
+    Ok(bus.call_method(Some(NAME), OBJECT, Some(MANAGER), method, body).await?)
+}
+
+async fn load(bus: &Connection, unit: &str) -> Result<OwnedObjectPath, BusError> {
+    Ok(manage(bus, "LoadUnit", &unit).await?.body().deserialize()?)
+}
+
+async fn property(bus: &Connection, path: &OwnedObjectPath, name: &str) -> Result<OwnedValue, BusError> {
+    let answer = bus.call_method(Some(NAME), path, Some(PROPERTIES), "Get", &(UNIT, name)).await?;
+    Ok(answer.body().deserialize()?)
+}
+
+async fn now(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusError> {
+    let text = async |name: &str| -> Result<String, BusError> {
+        Ok(<&str>::try_from(&property(bus, path, name).await?).unwrap_or_default().to_owned())
+    };
+    let (load, active, sub) = (text("LoadState").await?, text("ActiveState").await?, text("SubState").await?);
+    let file = text("UnitFileState").await?;
+    Ok(State {
+        active: matches!(active.as_str(), "active" | "reloading"),
+        masked: load == "masked" || file.starts_with("masked"),
+        enabled: file.starts_with("enabled"),
+        words: format!("{active} ({sub})"),
+    })
+}
+
+/// The unit's state when no job is at work on it any more, or when the time is up.
+async fn settled(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusError> {
+    let end = Instant::now() + JOB;
+    loop {
+        let job: (u32, OwnedObjectPath) = property(bus, path, "Job").await?.try_into()?;
+        let state = now(bus, path).await?;
+        let at_work = job.0 != 0 || state.words.starts_with("activating") || state.words.starts_with("deactivating");
+        if !at_work || Instant::now() >= end {
+            return Ok(state);
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}

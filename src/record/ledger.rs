@@ -1,0 +1,233 @@
+//! The record of one repair: what was meant, what takes it back, and how it ended.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{RecordError, StateDir, make_folder};
+use crate::facts::{Backend, TableFamily};
+use crate::host::{FileError, Host};
+use crate::plan::Plan;
+
+/// How far a repair got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Its steps are being made.
+    Intent,
+    /// Its steps are made, and not yet seen to help.
+    Applied,
+    Confirmed,
+    /// It did not help, or was cut short, and was taken back by itself.
+    RolledBack,
+    /// Somebody asked for it to be taken back.
+    Undone,
+    /// It was cut short, and could not be taken back whole: `note` says why.
+    Failed,
+}
+
+impl Phase {
+    /// Whether nothing of it is left on the host.
+    pub fn is_taken_back(self) -> bool {
+        matches!(self, Phase::RolledBack | Phase::Undone)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub version: u32,
+    pub id: String,
+    pub phase: Phase,
+    pub started: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
+    /// What a client saw before, and after.
+    pub before: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    pub plan: Plan,
+    /// The steps that were begun, in their order.
+    pub steps: Vec<StepEntry>,
+    /// What the rehearsal showed.
+    pub evidence: Value,
+}
+
+/// One step that was begun: recorded before it touches the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepEntry {
+    pub undo: Undo,
+    pub done: bool,
+}
+
+/// What takes a step back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Undo {
+    /// Delete the rules with the repair's tag.
+    Rules {
+        backend: Backend,
+        family: TableFamily,
+        table: String,
+    },
+    /// Put ufw's own files back and reload; where somebody changed them since, `ufw delete` of each rule.
+    Ufw {
+        files: Vec<Replaced>,
+        rules: Vec<Vec<String>>,
+    },
+    /// Put back whole tables as they were saved.
+    Tables {
+        tables: Vec<Saved>,
+    },
+    Firewalld {
+        zone: String,
+        runtime: Vec<Opening>,
+        permanent: Vec<Opening>,
+    },
+    FirewalldPanic,
+    File(Replaced),
+    /// The unit's state before.
+    Unit {
+        unit: String,
+        active: bool,
+        masked: bool,
+    },
+    /// Put back the rulesets saved beside this record.
+    Rulesets {
+        legacy: Vec<Saved>,
+    },
+    /// Enable and start what was enabled and running before.
+    Services {
+        enabled: Vec<String>,
+        active: Vec<String>,
+        ufw: bool,
+    },
+}
+
+/// A file before and after; None where there was none. `new` is not known while a tool is still writing it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    pub path: PathBuf,
+    pub old: Option<Content>,
+    pub new: Option<Content>,
+}
+
+/// A table in the words of iptables-save.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    pub backend: Backend,
+    pub family: TableFamily,
+    pub text: String,
+}
+
+/// What firewalld was asked to let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opening {
+    Port(u16),
+    Rich(String),
+}
+
+/// A file's bytes, in the record as text where they are text.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Content {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Text(text) => text.as_bytes(),
+            Content::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Content {
+        String::from_utf8(bytes).map_or_else(|error| Content::Bytes(error.into_bytes()), Content::Text)
+    }
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
+}
+
+impl Entry {
+    pub fn new(plan: Plan, before: &str, evidence: Value) -> Entry {
+        Entry {
+            version: 1,
+            id: plan.id.clone(),
+            phase: Phase::Intent,
+            started: Timestamp::now(),
+            ended: None,
+            before: before.to_owned(),
+            after: None,
+            note: None,
+            plan,
+            steps: Vec::new(),
+            evidence,
+        }
+    }
+
+    /// Writes the record; when this returns it is on the disk.
+    pub fn save(&self, host: &Host, state: &StateDir) -> Result<(), RecordError> {
+        let path = state.file(&self.id)?;
+        make_folder(&state.repairs())?;
+        let form = |source| RecordError::Form { id: self.id.clone(), source };
+        let mut text = serde_json::to_vec_pretty(self).map_err(form)?;
+        text.push(b'\n');
+        host.replace(&path, &text, 0o600).map_err(|source| RecordError::Write { id: self.id.clone(), source })
+    }
+
+    /// Ends the repair and writes the record.
+    pub fn end(
+        &mut self,
+        host: &Host,
+        state: &StateDir,
+        phase: Phase,
+        note: Option<String>,
+    ) -> Result<(), RecordError> {
+        self.phase = phase;
+        self.ended = Some(Timestamp::now());
+        self.note = note.or(self.note.take());
+        self.save(host, state)
+    }
+
+    pub fn load(host: &Host, state: &StateDir, id: &str) -> Result<Entry, RecordError> {
+        let path = state.file(id)?;
+        let bytes = host.read(&path).map_err(|source| match source.is_not_found() {
+            true => RecordError::NoSuch(id.to_owned()),
+            false => RecordError::Read { id: id.to_owned(), source },
+        })?;
+        serde_json::from_slice(&bytes).map_err(|source| RecordError::Form { id: id.to_owned(), source })
+    }
+}
+
+impl StateDir {
+    /// Keeps a file beside the record of repair `id`.
+    pub(crate) fn keep(&self, host: &Host, id: &str, name: &str, content: &[u8]) -> Result<(), RecordError> {
+        let folder = self.rulesets(id);
+        make_folder(&folder)?;
+        let path = folder.join(name);
+        host.replace(&path, content, 0o600).map_err(|source| RecordError::Save { what: show(&path), source })
+    }
+
+    pub(crate) fn kept(&self, id: &str, name: &str) -> Result<Vec<u8>, RecordError> {
+        let path = self.rulesets(id).join(name);
+        let read = |source| FileError::Io { action: "read", path: path.clone(), source };
+        // It may be larger than any file that is not this program's own.
+        std::fs::read(&path).map_err(|error| RecordError::Read { id: id.to_owned(), source: read(error) })
+    }
+}
+
+fn show(path: &Path) -> String {
+    path.display().to_string()
+}

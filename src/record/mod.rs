@@ -1,0 +1,149 @@
+//! What was done to this host and how it is taken back: one file a repair, written before the host is touched.
+#![forbid(unsafe_code)]
+
+mod history;
+mod ledger;
+mod recover;
+mod undo;
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::host::{FileError, ReplaceError};
+
+pub use history::{History, history};
+pub use ledger::{Content, Entry, Opening, Phase, Replaced, Saved, StepEntry, Undo};
+pub use recover::{Recovered, recover};
+pub(crate) use undo::roll_back;
+pub use undo::{UndoError, Undone, undo};
+
+/// Where this program keeps what it did (root's alone), and where it keeps its lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateDir {
+    state: PathBuf,
+    run: PathBuf,
+}
+
+impl Default for StateDir {
+    fn default() -> StateDir {
+        StateDir::at("/var/lib/ssh-rescue", "/run/ssh-rescue")
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum RecordError {
+    #[error("make {path}")]
+    Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("list {path}")]
+    List {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("write the record of repair {id}")]
+    Write {
+        id: String,
+        #[source]
+        source: ReplaceError,
+    },
+    #[error("save {what}")]
+    Save {
+        what: String,
+        #[source]
+        source: ReplaceError,
+    },
+    #[error("read the record of repair {id}")]
+    Read {
+        id: String,
+        #[source]
+        source: FileError,
+    },
+    #[error("the record of repair {id} is no record of this program")]
+    Form {
+        id: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("there is no repair `{0}`; `ssh-rescue history` lists them")]
+    NoSuch(String),
+}
+
+impl RecordError {
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, RecordError::Read { source, .. } if source.is_not_found())
+    }
+}
+
+impl StateDir {
+    pub fn at(state: impl Into<PathBuf>, run: impl Into<PathBuf>) -> StateDir {
+        StateDir { state: state.into(), run: run.into() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.state
+    }
+
+    /// Where the lock is.
+    pub fn run(&self) -> &Path {
+        &self.run
+    }
+
+    /// One JSON file for each repair.
+    fn repairs(&self) -> PathBuf {
+        self.state.join("repairs")
+    }
+
+    /// The rulesets that were saved before a repair took them away.
+    fn rulesets(&self, id: &str) -> PathBuf {
+        self.state.join("rulesets").join(id)
+    }
+
+    fn file(&self, id: &str) -> Result<PathBuf, RecordError> {
+        let plain = !id.is_empty() && id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        match plain {
+            true => Ok(self.repairs().join(format!("{id}.json"))),
+            false => Err(RecordError::NoSuch(crate::facts::escape(id))),
+        }
+    }
+}
+
+/// Makes a folder and those above it, for their owner alone.
+fn make_folder(path: &Path) -> Result<(), RecordError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| RecordError::Make { path: path.to_owned(), source })
+}
+
+/// A new repair's id: its time in UTC, so that ids sort as the repairs came, and four hexadecimal digits by chance.
+pub fn new_id() -> String {
+    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
+    // Each RandomState is keyed by chance.
+    let chance = RandomState::new().build_hasher().finish() as u16;
+    format!("{now}-{chance:04x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_names_a_file_and_nothing_else() {
+        let id = new_id();
+        let state = StateDir::at("/s", "/r");
+        assert_eq!(state.file(&id).unwrap(), Path::new("/s/repairs").join(format!("{id}.json")));
+        assert_eq!((id.len(), &id[8..9], &id[15..16]), (20, "T", "-"));
+        for wrong in ["", "..", "../x", "a/b", "a.b", "a\n"] {
+            assert!(matches!(state.file(wrong), Err(RecordError::NoSuch(_))), "{wrong:?}");
+        }
+    }
+}

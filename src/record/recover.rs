@@ -1,0 +1,70 @@
+//! Taking back what a pass left behind that was ended in the middle.
+
+use super::history::ids;
+use super::undo::roll_back;
+use super::{Entry, Phase, RecordError, StateDir, Undo};
+use crate::facts::escape;
+use crate::host::Host;
+
+/// One repair that was found cut short.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Recovered {
+    pub id: String,
+    /// `taken back: …`, or why not.
+    pub note: String,
+}
+
+/// Takes back every repair that was begun and neither confirmed nor taken back, the youngest first. A record that cannot be
+/// understood is set aside. The caller holds the lock.
+pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordError> {
+    let mut recovered = Vec::new();
+    for id in ids(state)?.into_iter().rev() {
+        match Entry::load(host, state, &id) {
+            Ok(entry) if matches!(entry.phase, Phase::Intent | Phase::Applied) => {
+                recovered.push(cut_short(host, state, entry));
+            }
+            Ok(_) => {}
+            Err(error @ RecordError::Form { .. }) => recovered.push(set_aside(state, &id, &error)),
+            Err(error) => recovered.push(Recovered { id: escape(&id), note: crate::chain(&error) }),
+        }
+    }
+    Ok(recovered)
+}
+
+fn cut_short(host: &Host, state: &StateDir, mut entry: Entry) -> Recovered {
+    for step in &entry.steps {
+        for path in files(&step.undo) {
+            host.sweep(path);
+        }
+    }
+    let (phase, note) = match roll_back(host, state, &entry) {
+        Ok(()) => (Phase::RolledBack, "it was cut short and has been taken back".to_owned()),
+        Err(error) => (Phase::Failed, format!("it was cut short and cannot be taken back: {}", crate::chain(&error))),
+    };
+    let id = entry.id.clone();
+    let note = match entry.end(host, state, phase, Some(note.clone())) {
+        Ok(()) => note,
+        Err(error) => format!("{note} ({})", crate::chain(&error)),
+    };
+    Recovered { id, note }
+}
+
+fn files(undo: &Undo) -> Vec<&std::path::Path> {
+    match undo {
+        Undo::File(file) => vec![&file.path],
+        Undo::Ufw { files, .. } => files.iter().map(|f| f.path.as_path()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Out of the way, and not deleted: a person may still read it.
+fn set_aside(state: &StateDir, id: &str, error: &RecordError) -> Recovered {
+    let why = crate::chain(error);
+    let folder = state.repairs();
+    let aside = format!("{id}.unreadable");
+    let note = match std::fs::rename(folder.join(format!("{id}.json")), folder.join(&aside)) {
+        Ok(()) => format!("{why}; set aside as {}", escape(&aside)),
+        Err(failed) => format!("{why}; it cannot be set aside: {failed}"),
+    };
+    Recovered { id: escape(id), note }
+}

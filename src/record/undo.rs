@@ -1,0 +1,97 @@
+//! Taking a repair back: its steps in reverse order, each only as far as it is still there.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
+use crate::apply::{StepError, files, firewalld, flush, iptables, ufw, units};
+use crate::host::{Host, LockError};
+
+/// How long another pass is waited for.
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Error)]
+pub enum UndoError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("repair {id} is not taken back")]
+    Step {
+        id: String,
+        #[source]
+        source: StepError,
+    },
+}
+
+/// What came of an undo.
+#[must_use]
+#[derive(Debug)]
+pub enum Undone {
+    TakenBack(Box<Entry>),
+    /// Nothing of it was left on the host.
+    Already(Phase),
+}
+
+/// Takes repair `id` back, in reverse order. If somebody has changed since what it changed, nothing is touched, and the error
+/// says what.
+pub fn undo(host: &Host, state: &StateDir, id: &str) -> Result<Undone, UndoError> {
+    // Before the lock, which writes to the host: a wrong id changes nothing.
+    Entry::load(host, state, id)?;
+    let _lock = host.lock(state.run(), LOCK_WAIT)?;
+    let mut entry = Entry::load(host, state, id)?;
+    if entry.phase.is_taken_back() {
+        return Ok(Undone::Already(entry.phase));
+    }
+    let failed = |source| UndoError::Step { id: entry.id.clone(), source };
+    for step in entry.steps.iter().rev() {
+        unchanged(host, step).map_err(failed)?;
+    }
+    for step in entry.steps.iter().rev() {
+        take_back(host, state, &entry.id, step).map_err(failed)?;
+    }
+    entry.end(host, state, Phase::Undone, None)?;
+    Ok(Undone::TakenBack(Box::new(entry)))
+}
+
+/// Takes back all of a repair that can be, and gives the first error. For repairs that did not come to their end.
+pub(crate) fn roll_back(host: &Host, state: &StateDir, entry: &Entry) -> Result<(), StepError> {
+    let mut first = Ok(());
+    for step in entry.steps.iter().rev() {
+        let result = unchanged(host, step).and_then(|()| take_back(host, state, &entry.id, step));
+        if first.is_ok() {
+            first = result;
+        }
+    }
+    first
+}
+
+/// Refuses if somebody else has changed what the step changed.
+fn unchanged(host: &Host, step: &StepEntry) -> Result<(), StepError> {
+    match &step.undo {
+        Undo::File(file) => files::unchanged(host, file),
+        Undo::Rulesets { .. } if step.done => flush::unchanged(),
+        // Rules are found by their tag, and what is not there any more is taken back.
+        _ => Ok(()),
+    }
+}
+
+fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Result<(), StepError> {
+    match &step.undo {
+        Undo::Rules { backend, family, table } => {
+            iptables::remove(host, id, *backend, *family, table)?;
+            Ok(())
+        }
+        Undo::Ufw { files, rules } => ufw::put_back(host, files, rules),
+        Undo::Tables { tables } => Ok(tables.iter().try_for_each(|table| iptables::put_back(host, table))?),
+        Undo::Firewalld { zone, runtime, permanent } => firewalld::close(host, zone, runtime, permanent),
+        Undo::FirewalldPanic => firewalld::panic(host, true),
+        Undo::File(file) => files::put_back(host, file),
+        Undo::Unit { unit, active, masked } => units::put_back(host, unit, *active, *masked),
+        // nf_tables is flushed first and in one commit: where rules are left, nothing was flushed yet.
+        Undo::Rulesets { .. } if !step.done && flush::unchanged().is_err() => Ok(()),
+        Undo::Rulesets { legacy } => flush::put_back(host, state, id, legacy),
+        Undo::Services { enabled, active, ufw } => flush::enable(host, enabled, active, *ufw),
+    }
+}
