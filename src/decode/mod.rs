@@ -1,6 +1,7 @@
 //! Bytes or text -> facts: total decoders, no I/O, each a fuzz target.
 #![forbid(unsafe_code)]
 
+pub mod legacy;
 pub mod nft;
 mod nft_expr;
 mod nft_set;
@@ -9,3 +10,6 @@ pub mod route;
 pub mod sock_diag;
 pub mod sshd_settings;
 mod xt;
+mod xt_match;
+mod xt_target;
+mod xt_words;

@@ -1,10 +1,12 @@
 //! The firewall of the calling thread's network namespace: both back-ends, from the kernel.
 
+use std::path::Path;
+
 use nix::libc;
 
-use crate::decode::nft;
-use crate::facts::{Firewall, NftRules, RawNft, Seen};
-use crate::host::{Host, Message, NFNL_SUBSYS_NFTABLES, Netlink, NetlinkError};
+use crate::decode::{legacy, nft};
+use crate::facts::{Family, Firewall, LegacyRules, NftRules, RawNft, Seen};
+use crate::host::{Host, Message, NFNL_SUBSYS_NFTABLES, Netlink, NetlinkError, read_legacy};
 
 const NFT_MSG_GETTABLE: u8 = 1;
 const NFT_MSG_GETCHAIN: u8 = 4;
@@ -21,11 +23,11 @@ const ALL_FAMILIES: [u8; 4] = [0; 4];
 /// How often a ruleset that changes while it is read is read again.
 const ATTEMPTS: usize = 8;
 
-pub fn firewall(_host: &Host) -> Firewall {
+pub fn firewall(host: &Host) -> Firewall {
     Firewall {
         nft: nf_tables(),
-        legacy4: Seen::Absent,
-        legacy6: Seen::Absent,
+        legacy4: legacy_tables(host, Family::Ipv4),
+        legacy6: legacy_tables(host, Family::Ipv6),
         ipsets: Seen::Absent,
         outside: Vec::new(),
     }
@@ -123,4 +125,42 @@ fn optional(dump: Result<Vec<Vec<u8>>, NetlinkError>) -> Result<Vec<Vec<u8>>, Ne
         Err(NetlinkError::Refused { source, .. }) if source.raw_os_error() == Some(libc::EINVAL) => Ok(Vec::new()),
         other => other,
     }
+}
+
+/// Only the tables that the kernel lists: asking for another one makes it.
+fn legacy_tables(host: &Host, family: Family) -> Seen<LegacyRules> {
+    // The thread's own, which may be in a scratch namespace.
+    let (names, module) = match family {
+        Family::Ipv4 => ("/proc/thread-self/net/ip_tables_names", "iptable_raw"),
+        Family::Ipv6 => ("/proc/thread-self/net/ip6_tables_names", "ip6table_raw"),
+    };
+    let names = match host.see(Path::new(names)) {
+        Seen::Present(names) => names,
+        Seen::Absent => return Seen::Absent,
+        // The kernel lets nobody but root read it.
+        Seen::Unreadable(_) if !host.privileged() => return Seen::Unreadable(format!("read {names}: root is needed")),
+        Seen::Unreadable(why) => return Seen::Unreadable(why),
+    };
+    let (mut tables, mut raw) = (Vec::new(), Vec::new());
+    for name in String::from_utf8_lossy(&names).lines() {
+        let read = match read_legacy(family, name) {
+            Ok(read) => read,
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                return Seen::Unreadable(format!("read the legacy table {name}: root is needed"));
+            }
+            Err(error) => return Seen::Unreadable(format!("read the legacy table {name}: {error}")),
+        };
+        let Some(table) = legacy::table(family, &read, name == "raw" && before_defrag(host, module)) else {
+            return Seen::Unreadable(format!("read the legacy table {name}: its entries make no sense"));
+        };
+        tables.push(table);
+        raw.push(read);
+    }
+    if tables.is_empty() { Seen::Absent } else { Seen::Present(LegacyRules { tables, raw: raw.into() }) }
+}
+
+/// Whether the raw table was hooked before defragmentation, which is an option of its module.
+fn before_defrag(host: &Host, module: &str) -> bool {
+    let path = Path::new("/sys/module").join(module).join("parameters/raw_before_defrag");
+    host.read(&path).is_ok_and(|value| value.starts_with(b"Y") || value.starts_with(b"1"))
 }

@@ -1,12 +1,14 @@
 //! What is read from the kernel, against what the tools list.
 
 use serde_json::Value;
-use ssh_rescue::facts::{Expr, Firewall, Seen, Table};
+use ssh_rescue::facts::{Expr, Firewall, Policy, Seen, Table, XtMatch, XtTarget};
 use ssh_rescue::host::{Call, Host};
 use ssh_rescue::observe::firewall::firewall;
 use ssh_rescue::observe::net::net;
+use ssh_rescue::rehearse::ruleset::load;
 
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root};
+use super::corpus::{folder, recorded};
 use super::generate::case;
 use super::generated::loaded;
 
@@ -20,7 +22,9 @@ fn nft_tables(firewall: &Firewall) -> &[Table] {
 fn unknown(firewall: &Firewall) -> Vec<String> {
     let rules = firewall.tables().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
     let names = rules.flat_map(|r| &r.exprs).filter_map(|e| match e {
-        Expr::Unknown { name } => Some(name.clone()),
+        Expr::Unknown { name }
+        | Expr::XtMatch(XtMatch::Unknown { name })
+        | Expr::XtTarget(XtTarget::Unknown { name }) => Some(name.clone()),
         _ => None,
     });
     names.collect()
@@ -42,6 +46,20 @@ fn compare(host: &Host, what: &str) {
     assert_eq!(chains().count(), count("chain"), "{what}");
     assert_eq!(chains().map(|c| c.rules.len()).sum::<usize>(), count("rule"), "{what}");
     assert_eq!(unknown(&seen), Vec::<String>::new(), "{what}");
+    for (legacy, save) in [(&seen.legacy4, "iptables-legacy-save"), (&seen.legacy6, "ip6tables-legacy-save")] {
+        let tables = legacy.present().map_or(&[][..], |rules| &rules.tables);
+        let output = host.run(&Call::new(save, &[])).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let count = |first| text.lines().filter(|l| l.starts_with(first)).count();
+        let chains = || tables.iter().flat_map(|t| &t.chains);
+        assert_eq!(tables.len(), count('*'), "{what}: {save}");
+        assert_eq!(chains().count(), count(':'), "{what}: {save}");
+        assert_eq!(chains().map(|c| c.rules.len()).sum::<usize>(), count('-'), "{what}: {save}");
+        for chain in chains() {
+            let policy = chain.base.as_ref().map_or("-", |b| if b.policy == Policy::Drop { "DROP" } else { "ACCEPT" });
+            assert!(text.contains(&format!(":{} {policy} ", chain.name)), "{what}: {save}: {} {policy}", chain.name);
+        }
+    }
 }
 
 #[test]
@@ -49,7 +67,7 @@ fn generated_rulesets_are_read_whole() {
     if !root("decode of generated rulesets") {
         return;
     }
-    for seed in 0..100 {
+    for seed in 0..300 {
         let mut case = case(seed);
         loaded(&mut case.scripts, |host, _| compare(host, &format!("seed {seed}")))
             .unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
@@ -76,4 +94,18 @@ fn links_addresses_and_routes_are_read() {
     assert!(defaults.len() == 2 && defaults.iter().all(|r| r.interfaces == [IFINDEX]), "{defaults:?}");
     assert!(!net.policy_routing);
     assert!(net.rp_filter.iter().any(|(name, _)| name == "eth0"));
+}
+
+#[test]
+fn every_saved_ruleset_is_read_whole() {
+    if !root("decode of the corpus") {
+        return;
+    }
+    let Some(folder) = folder() else { return };
+    for truth in recorded(&folder) {
+        load(&Host::live(), &truth.saved(&folder), |host, _| {
+            compare(host, &format!("{} {}", truth.file, truth.backend))
+        })
+        .unwrap_or_else(|e| panic!("{}: {}", truth.file, ssh_rescue::chain(&e)));
+    }
 }
