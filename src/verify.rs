@@ -1,0 +1,207 @@
+//! Whether a repair helped: the host is looked at and judged afresh, and what did not help is taken back.
+#![forbid(unsafe_code)]
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::apply::{Applied, StepError};
+use crate::facts::{AddrSet, Family, Snapshot};
+use crate::host::Host;
+use crate::judge::{Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
+use crate::observe::observe;
+use crate::plan::{Plan, Step, insert};
+use crate::policy::Policy;
+use crate::record::{Phase, RecordError, StateDir, roll_back};
+
+/// What a plan is for, worked out before it is applied: by this it is measured afterwards.
+#[derive(Debug, Clone)]
+pub struct Aim {
+    before: Judgement,
+    demands: Vec<Demand>,
+    /// Demands that the plan's rules bring about on the model: all of them must be met.
+    promised: Vec<(Gate, Key)>,
+    /// Gates that the plan works on in a way that the model does not show: there something must get better.
+    tried: Vec<Gate>,
+    /// Whether every source may be let in: by policy, or because the whole firewall is to go.
+    anybody: bool,
+    /// Whether the judge expects the rules alone to open the firewall for all whom it lacks.
+    suffices: bool,
+}
+
+/// Family, port and interface: what makes two demands of two looks the same.
+type Key = (Family, u16, Option<String>);
+
+/// What came of a look after the repair.
+#[must_use]
+#[derive(Debug)]
+pub enum Verified {
+    Confirmed { snapshot: Box<Snapshot>, judgement: Box<Judgement> },
+    /// It did not help, and nothing of it is left. `judgement` is what it had led to.
+    RolledBack { judgement: Box<Judgement>, why: String },
+}
+
+#[derive(Debug, Error)]
+pub enum VerifyError {
+    #[error("the repair did not help ({why}), and cannot be taken back")]
+    Left {
+        why: String,
+        #[source]
+        source: StepError,
+    },
+    #[error("the outcome of the repair is not on record")]
+    Record(#[from] RecordError),
+}
+
+impl Aim {
+    pub fn of(policy: &Policy, snapshot: &Snapshot, before: &Judgement, plan: &Plan) -> Aim {
+        let demands = Intent::of(policy, snapshot, &before.gates).demands;
+        let mut model = snapshot.clone();
+        let inserts: Vec<_> = plan.steps.iter().flat_map(|s| s.inserts(&snapshot.firewall)).collect();
+        let whole = inserts.iter().all(|at| insert(&mut model.firewall, &plan.id, at));
+        let expected = Intent::of(policy, &model, &judge(policy, &model).gates).demands;
+        let open = |key: &Key| find(&expected, key).is_some_and(|d| d.firewall == Standing::Met);
+        let lacking = || demands.iter().filter(|d| matches!(d.firewall, Standing::Lacking { .. })).map(key);
+        let promised = lacking().filter(|key| !inserts.is_empty() && open(key)).map(|key| (Gate::Firewall, key));
+        let mut tried: Vec<Gate> = plan.steps.iter().filter_map(works_on).collect();
+        tried.dedup();
+        let flushes = plan.steps.iter().any(|s| matches!(s, Step::Flush | Step::Disable { .. }));
+        Aim {
+            promised: promised.collect(),
+            suffices: whole && lacking().all(|key| open(&key)),
+            tried,
+            anybody: policy.ssh.sources.is_none() || flushes,
+            before: before.clone(),
+            demands,
+        }
+    }
+
+    pub fn suffices(&self) -> bool {
+        self.suffices
+    }
+
+    /// Why the look after the repair does not show what the plan was for; None if it does.
+    fn missed(&self, policy: &Policy, snapshot: &Snapshot, after: &Judgement) -> Option<String> {
+        let now = Intent::of(policy, snapshot, &after.gates).demands;
+        let at = |demands: &[Demand], key: &Key, gate| find(demands, key).map(|d| d.at(gate).clone());
+        for (gate, key) in &self.promised {
+            if at(&now, key, *gate) != Some(Standing::Met) {
+                return Some(format!("port {} by {} is still shut", key.1, key.0));
+            }
+        }
+        for gate in &self.tried {
+            let lacked = self.demands.iter().filter(|d| *d.at(*gate) != Standing::Met);
+            let better = |d: &Demand| at(&now, &key(d), *gate).is_some_and(|standing| is_better(d.at(*gate), &standing));
+            let mut lacked = lacked.peekable();
+            if lacked.peek().is_some() && !lacked.any(better) {
+                return Some(format!("{} is as before", name(*gate)));
+            }
+        }
+        for demand in self.demands.iter().filter(|d| d.whole == Standing::Met) {
+            if find(&now, &key(demand)).is_none_or(|d| d.whole != Standing::Met) {
+                return Some(format!("port {} by {} was open and is not any more", demand.port, demand.family));
+            }
+        }
+        if self.anybody { None } else { self.admitted(policy, after) }
+    }
+
+    /// Whom the firewall or the wrappers let in now, did not before, and the policy does not name.
+    fn admitted(&self, policy: &Policy, after: &Judgement) -> Option<String> {
+        let named = policy.ssh.sources.iter().flatten();
+        for gates in &after.gates {
+            let path = &gates.whole.path;
+            let Some(old) = self.before.gates.iter().find(|g| g.whole.path == *path) else { continue };
+            let allowed = AddrSet::nets(path.family, named.clone());
+            for (old, now) in [(&old.firewall, &gates.firewall), (&old.wrappers, &gates.wrappers)] {
+                let new = let_in(now).minus(&let_in(old)).minus(&allowed);
+                if !new.is_empty() {
+                    return Some(format!("it also lets in {new}"));
+                }
+            }
+        }
+        None
+    }
+}
+
+/// Looks at the host afresh. What did not help is taken back at once.
+pub fn verify(
+    host: &Host,
+    policy: &Policy,
+    state: &StateDir,
+    applied: Applied,
+    aim: &Aim,
+) -> Result<Verified, VerifyError> {
+    let mut entry = applied.entry;
+    // A daemon that has just been started may need a moment until it listens.
+    let starts = entry.plan.steps.iter().any(|s| matches!(s, Step::StartUnit { .. }));
+    let mut pauses = [100, 400, 1500].map(Duration::from_millis).into_iter().filter(|_| starts);
+    let (snapshot, judgement, missed) = loop {
+        let snapshot = observe(host, policy);
+        let judgement = judge(policy, &snapshot);
+        match (aim.missed(policy, &snapshot, &judgement), pauses.next()) {
+            (Some(_), Some(pause)) => sleep(pause),
+            (missed, _) => break (snapshot, judgement, missed),
+        }
+    };
+    let Some(why) = missed else {
+        entry.after = Some(judgement.sentence.clone());
+        entry.end(host, state, Phase::Confirmed, None)?;
+        return Ok(Verified::Confirmed { snapshot: Box::new(snapshot), judgement: Box::new(judgement) });
+    };
+    match roll_back(host, state, &entry) {
+        Ok(()) => {
+            entry.end(host, state, Phase::RolledBack, Some(why.clone()))?;
+            Ok(Verified::RolledBack { judgement: Box::new(judgement), why })
+        }
+        Err(source) => {
+            let note = format!("{why}; left: {}", crate::chain(&source));
+            let _ = entry.end(host, state, Phase::Failed, Some(note));
+            Err(VerifyError::Left { why, source })
+        }
+    }
+}
+
+fn key(demand: &Demand) -> Key {
+    (demand.family, demand.port, demand.interface.clone())
+}
+
+fn find<'a>(demands: &'a [Demand], wanted: &Key) -> Option<&'a Demand> {
+    demands.iter().find(|d| key(d) == *wanted)
+}
+
+/// The gate that a step works on in a way that the model of the rules does not show.
+fn works_on(step: &Step) -> Option<Gate> {
+    match step {
+        Step::Nft { .. } | Step::Iptables { .. } | Step::UfwAllow { .. } | Step::FirewalldAllow { .. } => None,
+        Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),
+        Step::WriteFile { path, .. } => {
+            let name = path.file_name().unwrap_or_default();
+            Some(if name == "hosts.allow" || name == "hosts.deny" { Gate::Wrappers } else { Gate::Listener })
+        }
+        Step::StartUnit { .. } => Some(Gate::Listener),
+    }
+}
+
+fn name(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Wrappers => "what the TCP wrappers bar",
+        Gate::Listener | Gate::Sshd => "who listens",
+        Gate::Firewall | Gate::Route => "what the firewall bars",
+    }
+}
+
+fn is_better(before: &Standing, after: &Standing) -> bool {
+    match (before, after) {
+        (Standing::Met, _) => false,
+        (_, Standing::Met) => true,
+        (Standing::Lacking { wanted: before }, Standing::Lacking { wanted: after }) => {
+            after.is_subset(before) && after != before
+        }
+        _ => false,
+    }
+}
+
+fn let_in(verdict: &PathVerdict) -> AddrSet {
+    verdict.reachable().union(&verdict.unknown_sources())
+}
