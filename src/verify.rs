@@ -37,9 +37,15 @@ type Key = (Family, u16, Option<String>);
 #[must_use]
 #[derive(Debug)]
 pub enum Verified {
-    Confirmed { snapshot: Box<Snapshot>, judgement: Box<Judgement> },
+    Confirmed {
+        snapshot: Box<Snapshot>,
+        judgement: Box<Judgement>,
+    },
     /// It did not help, and nothing of it is left. `judgement` is what it had led to.
-    RolledBack { judgement: Box<Judgement>, why: String },
+    RolledBack {
+        judgement: Box<Judgement>,
+        why: String,
+    },
 }
 
 #[derive(Debug, Error)]
@@ -92,7 +98,8 @@ impl Aim {
         }
         for gate in &self.tried {
             let lacked = self.demands.iter().filter(|d| *d.at(*gate) != Standing::Met);
-            let better = |d: &Demand| at(&now, &key(d), *gate).is_some_and(|standing| is_better(d.at(*gate), &standing));
+            let better =
+                |d: &Demand| at(&now, &key(d), *gate).is_some_and(|standing| is_better(d.at(*gate), &standing));
             let mut lacked = lacked.peekable();
             if lacked.peek().is_some() && !lacked.any(better) {
                 return Some(format!("{} is as before", name(*gate)));
