@@ -50,7 +50,8 @@ impl<'a> Work<'a> {
                 Step::Nft { .. } | Step::Iptables { backend: Backend::Nft, .. } => self.look_at_nft()?,
                 Step::Iptables { family, table, .. } => self.look_at_legacy(*family, table)?,
                 Step::WriteFile { path, content, .. } => {
-                    if !files::is_as_seen(self.snapshot, &files::before(self.host, path, content)?) {
+                    let before = files::before(self.host, path, content)?;
+                    if !files::is_as_seen(self.snapshot, &before) {
                         return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });
                     }
                 }

@@ -95,7 +95,8 @@ impl Intent {
 
     fn stand(&mut self, gates: &[PathGates]) {
         type Part = fn(&PathGates) -> &PathVerdict;
-        let parts: [(Part, fn(&mut Demand) -> &mut Standing); 4] = [
+        type Place = fn(&mut Demand) -> &mut Standing;
+        let parts: [(Part, Place); 4] = [
             (|g| &g.whole, |d| &mut d.whole),
             (|g| &g.firewall, |d| &mut d.firewall),
             (|g| &g.listener, |d| &mut d.listener),

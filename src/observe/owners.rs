@@ -35,9 +35,9 @@ pub fn ufw(host: &Host) -> Seen<Ufw> {
 /// Whether the last `KEY=` line of a file of shell assignments says yes, as ufw itself reads it (ufw/util.py, backend.py).
 fn yes(bytes: &[u8], key: &str) -> bool {
     let text = String::from_utf8_lossy(bytes);
-    let values =
+    let mut values =
         text.lines().filter_map(|l| l.trim().split_once('=')).filter(|(k, _)| k.trim().eq_ignore_ascii_case(key));
-    values.last().is_some_and(|(_, v)| v.trim().trim_matches(['"', '\'']).eq_ignore_ascii_case("yes"))
+    values.next_back().is_some_and(|(_, v)| v.trim().trim_matches(['"', '\'']).eq_ignore_ascii_case("yes"))
 }
 
 /// Absent where no firewalld runs; it is never started by asking.

@@ -10,11 +10,17 @@ pub const IFINDEX: u32 = 77;
 pub const ADDRESS4: &str = "192.0.2.10";
 pub const ADDRESS6: &str = "2001:db8:2::10";
 
+/// Says aloud that something is not tested. Where everything is required (`make test`), that is a failure.
+pub fn skipped(test: &str, why: &str) {
+    assert_ne!(std::env::var("SSH_RESCUE_REQUIRE_ALL").as_deref(), Ok("1"), "{test}: {why}");
+    eprintln!("SKIPPED {test}: {why}");
+}
+
 /// Whether the kernel can be asked at all; says aloud when not.
 pub fn root(test: &str) -> bool {
     let root = Host::live().privileged();
     if !root {
-        eprintln!("SKIPPED {test}: needs root for scratch namespaces");
+        skipped(test, "needs root for scratch namespaces");
     }
     root
 }

@@ -44,7 +44,7 @@ pub fn folder() -> Option<PathBuf> {
     };
     let found = named.or_else(beside).filter(|f| f.join("kernel").is_dir());
     if found.is_none() {
-        eprintln!("SKIPPED: no corpus of rulesets (set SSH_RESCUE_RULESETS to its folder)");
+        super::common::skipped("corpus", "no corpus of rulesets (set SSH_RESCUE_RULESETS to its folder)");
     }
     found
 }

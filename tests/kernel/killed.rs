@@ -36,6 +36,7 @@ fn role() {
             for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
                 println!("{line}");
             }
+            child.wait().unwrap();
         }
         _ => {}
     }

@@ -1,0 +1,43 @@
+# ssh-rescue: what a fresh machine needs is cargo and root; `make drill` and `make test` fetch the rest.
+
+CARGO ?= cargo
+FUZZ_RUNS ?= 1000000
+
+.PHONY: help setup build test drill lint deny bench fuzz man
+
+help:
+	@echo 'make drill   lock scratch hosts out in many ways and rescue them (root)'
+	@echo 'make test    all tests, with the tools that they need (root)'
+	@echo 'make build   the release binary, target/release/ssh-rescue'
+	@echo 'make lint    formatting, clippy, man pages'
+	@echo 'make deny    advisories, licences, bans and sources of the dependencies'
+	@echo 'make bench   benchmarks'
+	@echo 'make fuzz    each fuzz target, FUZZ_RUNS inputs'
+
+setup:
+	./scripts/setup
+
+build:
+	$(CARGO) build --release --locked
+
+test: setup
+	SSH_RESCUE_REQUIRE_ALL=1 $(CARGO) test --locked
+
+drill: setup build
+	./target/release/ssh-rescue drill
+
+lint: man
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+man:
+	for page in packaging/man/*.[158]; do [ ! -e "$$page" ] || mandoc -T lint -W warning "$$page" || exit 1; done
+
+deny:
+	./scripts/deny
+
+bench:
+	$(CARGO) bench --locked
+
+fuzz:
+	./scripts/fuzz $(FUZZ_RUNS)
