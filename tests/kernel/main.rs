@@ -13,5 +13,6 @@ mod generate_nft;
 mod generated;
 mod killed;
 mod lines;
+mod record;
 mod rehearsal;
 mod scratch;

@@ -12,7 +12,7 @@ use ssh_rescue::rehearse::{BoxedError, Evidence, RehearsalError, rehearse};
 use super::clone::raw;
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, root, tool};
 
-fn snapshot(firewall: Firewall) -> Snapshot {
+pub fn snapshot(firewall: Firewall) -> Snapshot {
     Snapshot {
         privileged: true,
         net: net(1),
