@@ -13,6 +13,7 @@ mod generate_nft;
 mod generated;
 mod killed;
 mod lines;
+mod owners;
 mod record;
 mod rehearsal;
 mod scratch;
