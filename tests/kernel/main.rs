@@ -15,5 +15,6 @@ mod killed;
 mod lines;
 mod owners;
 mod record;
+mod oracle;
 mod rehearsal;
 mod scratch;

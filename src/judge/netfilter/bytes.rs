@@ -9,8 +9,10 @@ use crate::facts::{AddrSet, CmpOp, Family, Reg};
 pub enum Var {
     /// The client's port: Linux's ephemeral range (net.ipv4.ip_local_port_range).
     ClientPort,
-    /// Total length in bytes (IPv4) or length of the payload (IPv6) of a SYN or an ACK.
-    Length,
+    /// Total length in bytes of a packet of the handshake: two headers, at most 40 bytes of TCP options.
+    Length(Family),
+    /// The same as IPv6's header has it, without that header.
+    PayloadLength,
     /// TTL or hop limit.
     HopLimit,
     /// DSCP and ECN.
@@ -21,7 +23,9 @@ impl Var {
     fn bounds(self) -> (u32, u32) {
         match self {
             Var::ClientPort => CLIENT_PORTS,
-            Var::Length => (20, 1500),
+            Var::Length(Family::Ipv4) => (40, 80),
+            Var::Length(Family::Ipv6) => (60, 100),
+            Var::PayloadLength => (20, 60),
             Var::HopLimit => (1, 255),
             Var::TrafficClass => (0, 255),
         }
@@ -29,7 +33,7 @@ impl Var {
 
     fn width(self) -> usize {
         match self {
-            Var::ClientPort | Var::Length => 2,
+            Var::ClientPort | Var::Length(_) | Var::PayloadLength => 2,
             Var::HopLimit | Var::TrafficClass => 1,
         }
     }
@@ -37,7 +41,7 @@ impl Var {
     pub fn doubt(self) -> Doubt {
         Doubt::conditional(match self {
             Var::ClientPort => "depends on the client's source port",
-            Var::Length => "depends on the packet's length",
+            Var::Length(_) | Var::PayloadLength => "depends on the packet's length",
             Var::HopLimit => "depends on the packet's TTL",
             Var::TrafficClass => "depends on the packet's DSCP",
         })

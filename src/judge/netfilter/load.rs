@@ -58,7 +58,7 @@ fn network(packet: &Packet, at: u32) -> Option<Byte> {
     Some(match (packet.family, at) {
         (Family::Ipv4, 0) => Byte::Const(0x45),
         (Family::Ipv4, 1) => var(Var::TrafficClass, 0),
-        (Family::Ipv4, 2 | 3) => var(Var::Length, at as u8 - 2),
+        (Family::Ipv4, 2 | 3) => var(Var::Length(Family::Ipv4), at as u8 - 2),
         // Clients set DF, and a handshake is never in fragments.
         (Family::Ipv4, 6) => Byte::Const(0x40),
         (Family::Ipv4, 7) => Byte::Const(0),
@@ -66,7 +66,7 @@ fn network(packet: &Packet, at: u32) -> Option<Byte> {
         (Family::Ipv4, 9) => Byte::Const(TCP),
         (Family::Ipv4, 12..16) => address(src, at - 12),
         (Family::Ipv4, 16..20) => address(dst, at - 16),
-        (Family::Ipv6, 4 | 5) => var(Var::Length, at as u8 - 4),
+        (Family::Ipv6, 4 | 5) => var(Var::PayloadLength, at as u8 - 4),
         (Family::Ipv6, 6) => Byte::Const(TCP),
         (Family::Ipv6, 7) => var(Var::HopLimit, 0),
         (Family::Ipv6, 8..24) => address(src, at - 8),
@@ -130,7 +130,7 @@ impl Walk<'_> {
         };
         let inside = matches!(hook, Hook::Input | Hook::Output | Hook::Postrouting | Hook::Egress);
         match key {
-            MetaKey::Len => Loaded::Doubt(Var::Length.doubt()),
+            MetaKey::Len => Loaded::Doubt(Var::PayloadLength.doubt()),
             MetaKey::Protocol => constant(&ethertype(packet.family).to_be_bytes()),
             MetaKey::Priority => unknown("depends on the packet's priority"),
             MetaKey::Mark => mark(packet.mark),

@@ -95,7 +95,7 @@ impl Walk<'_> {
             XtMatch::Pkttype { kind, invert } => Cond::known((*kind == 0) != *invert),
             XtMatch::Udp { .. } | XtMatch::Icmp { .. } | XtMatch::Icmp6 { .. } => Cond::Never,
             XtMatch::Length { min, max, invert } => {
-                Var::Length.between((*min).into(), (*max).into()).negated_if(*invert)
+                Var::Length(packet.family).between((*min).into(), (*max).into()).negated_if(*invert)
             }
             XtMatch::Ttl { mode, value } => {
                 let value = u32::from(*value);

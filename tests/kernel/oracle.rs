@@ -1,0 +1,160 @@
+//! The judge against the kernel: the same rules, the same sources, two verdicts.
+
+use std::net::IpAddr;
+
+use ssh_rescue::facts::{Family, Net};
+use ssh_rescue::host::Host;
+use ssh_rescue::judge::netfilter::{Ports, walk, walk_inbound};
+use ssh_rescue::judge::{Path, PathVerdict};
+use ssh_rescue::observe::firewall::firewall;
+use ssh_rescue::observe::net::net;
+use ssh_rescue::rehearse::probe::{Answer, Listeners, ask};
+use ssh_rescue::rehearse::ruleset::load;
+
+use super::common::{ADDRESS4, ADDRESS6, IFINDEX, probe_to, root};
+use super::corpus::{folder, misread, recorded};
+use super::generate::{Case, case};
+use super::generated::{loaded, syns};
+
+/// Pairs that one CI run compares; `SSH_RESCUE_PAIRS` asks for more.
+const PAIRS: usize = 100_000;
+
+#[derive(Debug, Default)]
+struct Count {
+    pairs: usize,
+    conditional: usize,
+    unknown: usize,
+    rulesets: usize,
+}
+
+impl Count {
+    fn open_percent(&self) -> f64 {
+        (self.conditional + self.unknown) as f64 * 100.0 / self.pairs.max(1) as f64
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Judged {
+    In,
+    Out,
+    Conditional,
+    Unknown,
+}
+
+fn judged(verdict: &PathVerdict, source: IpAddr) -> Judged {
+    match () {
+        () if verdict.admitted.contains(source) => Judged::In,
+        () if verdict.blocked.iter().any(|b| b.sources.contains(source)) => Judged::Out,
+        () if verdict.conditional.iter().any(|o| o.sources.contains(source)) => Judged::Conditional,
+        () => Judged::Unknown,
+    }
+}
+
+fn path(family: Family, address: &str, net: &Net) -> Path {
+    let links = net.links.present().unwrap();
+    let link = links.iter().find(|l| l.index == IFINDEX).unwrap();
+    Path { family, interface: link.name.clone(), ifindex: IFINDEX, address: address.parse().unwrap(), port: 22 }
+}
+
+/// Differences of one case, in words.
+fn compare(case: &mut Case, count: &mut Count) -> Vec<String> {
+    let flows = syns(case);
+    let family = case.family;
+    let to = if family == Family::Ipv4 { ADDRESS4 } else { ADDRESS6 };
+    let (answers, verdict) = loaded(&mut case.scripts, |host, layout| {
+        let (rules, net) = (firewall(host), net(host));
+        let verdict = walk(&rules, &net, &path(family, to, &net), &[], &Ports::default());
+        let listeners = Listeners::open(&[22], &[]).unwrap();
+        (ask(&mut layout.uplinks[0], &listeners, &flows).unwrap(), verdict)
+    })
+    .unwrap();
+    count.rulesets += 1;
+    let mut wrong = Vec::new();
+    for (flow, answer) in flows.iter().zip(answers) {
+        count.pairs += 1;
+        let open = answer == Answer::Open(22);
+        match judged(&verdict, flow.source) {
+            Judged::In if open => {}
+            Judged::Out if !open => {}
+            Judged::Conditional => count.conditional += 1,
+            Judged::Unknown => count.unknown += 1,
+            other => wrong.push(format!("{} judged {other:?}, but the kernel: {answer:?}", flow.source)),
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_judge_agrees_with_the_kernel_on_generated_rulesets() {
+    if !root("oracle") {
+        return;
+    }
+    let number = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<usize>().ok());
+    let wanted = number("SSH_RESCUE_PAIRS").unwrap_or(PAIRS);
+    let first = number("SSH_RESCUE_SEED").unwrap_or(1000) as u64;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let worker = |place: usize| {
+        let mut count = Count::default();
+        let mut wrong = Vec::new();
+        let mut seed = first + place as u64;
+        while count.pairs < wanted.div_ceil(threads) {
+            let mut case = case(seed);
+            for difference in compare(&mut case, &mut count) {
+                let rules: Vec<_> = case.scripts.iter().map(|s| format!("# {}\n{}", s.tool, s.lines.join("\n"))).collect();
+                wrong.push(format!("seed {seed}: {difference}\n{}", rules.join("\n")));
+            }
+            seed += threads as u64;
+        }
+        (count, wrong)
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let running: Vec<_> = (0..threads).map(|place| scope.spawn(move || worker(place))).collect();
+        running.into_iter().map(|r| r.join().unwrap()).collect()
+    });
+    let mut all = Count::default();
+    let mut wrong = Vec::new();
+    for (count, differences) in results {
+        all.pairs += count.pairs;
+        all.conditional += count.conditional;
+        all.unknown += count.unknown;
+        all.rulesets += count.rulesets;
+        wrong.extend(differences);
+    }
+    println!("{all:?}, {:.2} % left open, {} differences", all.open_percent(), wrong.len());
+    assert!(wrong.is_empty(), "{} differences, of which:\n{}", wrong.len(), wrong[..wrong.len().min(5)].join("\n\n"));
+    assert!(all.open_percent() <= 2.0, "too much is left open: {all:?}");
+}
+
+#[test]
+fn the_judge_agrees_with_the_kernel_on_saved_rulesets() {
+    if !root("saved rulesets") {
+        return;
+    }
+    let Some(folder) = folder() else { return };
+    let mut count = Count::default();
+    let mut wrong = Vec::new();
+    for truth in recorded(&folder) {
+        let family = Family::of(truth.dst.parse().unwrap());
+        let judge = |host: &Host, _: &mut _| {
+            let (rules, net) = (firewall(host), net(host));
+            walk_inbound(&rules, &net, &path(family, &truth.dst, &net))
+        };
+        let verdict = load(&Host::live(), &truth.saved(&folder), judge)
+            .unwrap_or_else(|e| panic!("{}: {}", truth.file, ssh_rescue::chain(&e)));
+        count.rulesets += 1;
+        let sources = truth.accepted.iter().map(|s| (s, true)).chain(truth.blocked.iter().map(|s| (s, false)));
+        for (source, open) in sources.filter(|(s, _)| !misread(s)) {
+            count.pairs += 1;
+            match judged(&verdict, probe_to(source, &truth.dst, 22).source) {
+                Judged::In if open => {}
+                Judged::Out if !open => {}
+                Judged::Conditional => count.conditional += 1,
+                Judged::Unknown => count.unknown += 1,
+                other => wrong.push(format!("{} ({}): {source} judged {other:?}", truth.file, truth.backend)),
+            }
+        }
+    }
+    println!("{count:?}, {:.2} % left open, {} differences", count.open_percent(), wrong.len());
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
+    assert!(count.open_percent() <= 5.0, "too much is left open: {count:?}");
+}
