@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -13,11 +14,25 @@ use nix::sys::socket::{
 
 use super::Host;
 
-/// A socket that listens and accepts nothing: the kernel alone answers.
+/// A socket that listens.
 #[derive(Debug)]
 pub struct Listen {
-    _socket: OwnedFd,
+    listener: TcpListener,
 }
+
+impl Listen {
+    /// The peer of the next connection that has been established, which is closed at once; None where none waits.
+    pub fn established(&self) -> io::Result<Option<SocketAddr>> {
+        match self.listener.accept() {
+            Ok((_, peer)) => Ok(Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Connections that may wait to be accepted: as many as are asked for at once.
+const BACKLOG: i32 = 4096;
 
 /// Listens on a TCP port of every address, both families where the kernel has both, in the calling thread's namespace.
 /// `mss` is what its SYN-ACKs announce.
@@ -36,8 +51,8 @@ pub fn listen_tcp(port: u16, mss: u16) -> io::Result<Listen> {
             socket
         }
     };
-    socket::listen(&socket, Backlog::new(1)?)?;
-    Ok(Listen { _socket: socket })
+    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(Listen { listener: TcpListener::from(socket) })
 }
 
 fn open(family: AddressFamily, mss: u16) -> io::Result<OwnedFd> {

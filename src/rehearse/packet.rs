@@ -47,10 +47,18 @@ impl Flow {
 
     /// The first packet of the flow: a SYN with the options that Linux sends, or a UDP datagram of four bytes.
     pub fn first_packet(&self) -> Vec<u8> {
-        let (number, mut segment, checksum_at) = match self.protocol {
-            Protocol::Tcp => (6, syn(self), 16),
-            Protocol::Udp => (17, datagram(self), 6),
-        };
+        match self.protocol {
+            Protocol::Tcp => self.packet(6, syn(self), 16),
+            Protocol::Udp => self.packet(17, datagram(self), 6),
+        }
+    }
+
+    /// The client's ACK of a SYN-ACK with this sequence number, which ends the handshake.
+    pub fn last_packet(&self, server: u32) -> Vec<u8> {
+        self.packet(6, ack(self, server), 16)
+    }
+
+    fn packet(&self, number: u8, mut segment: Vec<u8>, checksum_at: usize) -> Vec<u8> {
         let sum = checksum(pseudo_header(self, number, segment.len()), &segment);
         // RFC 768: zero means that there is none.
         let sum = if sum == 0 && self.protocol == Protocol::Udp { 0xffff } else { sum };
@@ -83,11 +91,27 @@ impl Flow {
     }
 }
 
+/// The client's first sequence number.
+fn sequence(flow: &Flow) -> u32 {
+    0x0102_0304u32.wrapping_mul(u32::from(flow.source_port) | 1)
+}
+
+fn ack(flow: &Flow, server: u32) -> Vec<u8> {
+    let mut segment = Vec::with_capacity(20);
+    segment.extend(flow.source_port.to_be_bytes());
+    segment.extend(flow.port.to_be_bytes());
+    segment.extend(sequence(flow).wrapping_add(1).to_be_bytes());
+    segment.extend(server.wrapping_add(1).to_be_bytes());
+    // Five words of header, ACK, window, checksum and urgent pointer.
+    segment.extend([0x50, 0x10, 0xfa, 0xf0, 0, 0, 0, 0]);
+    segment
+}
+
 fn syn(flow: &Flow) -> Vec<u8> {
     let mut segment = Vec::with_capacity(40);
     segment.extend(flow.source_port.to_be_bytes());
     segment.extend(flow.port.to_be_bytes());
-    segment.extend(0x0102_0304u32.wrapping_mul(u32::from(flow.source_port) | 1).to_be_bytes());
+    segment.extend(sequence(flow).to_be_bytes());
     segment.extend(0u32.to_be_bytes());
     // Ten words of header, SYN, window, checksum and urgent pointer.
     segment.extend([0xa0, 0x02, 0xfa, 0xf0, 0, 0, 0, 0]);
@@ -137,9 +161,10 @@ fn checksum(sum: u64, bytes: &[u8]) -> u16 {
 /// A packet that left the host, as far as it answers a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
-    /// SYN and ACK, with the MSS option's value.
+    /// SYN and ACK, with the MSS option's value and the sequence number.
     SynAck {
         mss: Option<u16>,
+        sequence: u32,
     },
     Reset,
     /// An ICMP or ICMPv6 error with its type and code.
@@ -159,7 +184,8 @@ pub fn reply(packet: &[u8]) -> Option<(Flow, Reply)> {
             if flags & 0x04 != 0 {
                 return Some((flow, Reply::Reset));
             }
-            (flags & 0x12 == 0x12).then(|| (flow, Reply::SynAck { mss: mss(ip.payload) }))
+            let sequence = u32::from_be_bytes(ip.payload.get(4..8)?.try_into().ok()?);
+            (flags & 0x12 == 0x12).then(|| (flow, Reply::SynAck { mss: mss(ip.payload), sequence }))
         }
         // Destination unreachable and time exceeded carry the packet that they are about.
         1 if matches!(ip.payload.first()?, 3 | 11) => error(&ip),

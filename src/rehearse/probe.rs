@@ -11,9 +11,11 @@ use crate::host::{Layer, Listen, RING, listen_tcp, pin};
 /// What a client sees of its first packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Answer {
-    /// A SYN-ACK of the listener on this port (not the one asked for, where the firewall leads the connection elsewhere); a
-    /// datagram that arrived.
+    /// A connection with the listener on this port (not the one asked for, where the firewall leads it elsewhere); a datagram
+    /// that arrived.
     Open(u16),
+    /// The listener on this port sent its SYN-ACK, and the client's ACK of it was lost.
+    HalfOpen(u16),
     /// A reset.
     Reset,
     /// An ICMP or ICMPv6 error: type and code.
@@ -31,6 +33,7 @@ impl Answer {
     pub fn words(self) -> String {
         match self {
             Answer::Open(port) => format!("answered by port {port}"),
+            Answer::HalfOpen(port) => format!("answered by port {port}, which does not hear the client any more"),
             Answer::Reset => "a reset".to_owned(),
             Answer::Icmp(kind, code) => format!("icmp {kind}/{code}"),
             Answer::Silent => "no answer".to_owned(),
@@ -75,6 +78,21 @@ impl Listeners {
         place.and_then(|p| self.tcp.get(p)).map_or(asked, |(port, _)| *port)
     }
 
+    /// Marks the flows as open whose handshake has come to its end.
+    fn connections(&self, answers: &mut HashMap<Flow, Answer>) -> io::Result<()> {
+        for (port, listen) in &self.tcp {
+            while let Some(peer) = listen.established()? {
+                for (flow, answer) in answers.iter_mut() {
+                    let same = flow.source == peer.ip() && flow.source_port == peer.port();
+                    if same && *answer == Answer::HalfOpen(*port) {
+                        *answer = Answer::Open(*port);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn datagrams(&self, answers: &mut HashMap<Flow, Answer>) -> io::Result<()> {
         let mut buffer = [0u8; 64];
         for (port, socket) in &self.udp {
@@ -99,7 +117,8 @@ impl Listeners {
     }
 }
 
-/// Sends the first packet of each flow by `uplink` and says what came of it, in the order of `flows`.
+/// Sends the first packet of each flow by `uplink`, ends the handshakes that are answered, and says what came of each, in the
+/// order of `flows`.
 ///
 /// A flow must differ from those asked before in this namespace (a new source port is enough): connection tracking
 /// remembers.
@@ -109,18 +128,27 @@ pub fn ask(uplink: &mut Uplink, listeners: &Listeners, flows: &[Flow]) -> io::Re
     for batch in flows.chunks(RING / 2) {
         let mut answers: HashMap<Flow, Answer> = batch.iter().map(|f| (*f, Answer::Silent)).collect();
         for flow in batch {
-            uplink.tun.send(flow.ethertype(), &framed(uplink, flow))?;
+            uplink.tun.send(flow.ethertype(), &framed(uplink, flow.first_packet()))?;
         }
         uplink.tun.fence()?;
+        let mut answered = false;
         while let Some(frame) = uplink.tun.receive()? {
             let Some((flow, answer)) = unframed(uplink.layer, &frame).and_then(reply) else { continue };
-            if let Some(slot) = answers.get_mut(&flow) {
-                *slot = match answer {
-                    Reply::SynAck { mss } => Answer::Open(listeners.owner(mss, flow.port)),
-                    Reply::Reset => Answer::Reset,
-                    Reply::Icmp { kind, code } => Answer::Icmp(kind, code),
-                };
-            }
+            let Some(slot) = answers.get_mut(&flow).filter(|slot| **slot == Answer::Silent) else { continue };
+            *slot = match answer {
+                Reply::SynAck { mss, sequence } => {
+                    let ack = flow.last_packet(sequence);
+                    uplink.tun.send(flow.ethertype(), &framed(uplink, ack))?;
+                    answered = true;
+                    Answer::HalfOpen(listeners.owner(mss, flow.port))
+                }
+                Reply::Reset => Answer::Reset,
+                Reply::Icmp { kind, code } => Answer::Icmp(kind, code),
+            };
+        }
+        if answered {
+            uplink.tun.fence()?;
+            listeners.connections(&mut answers)?;
         }
         if batch.iter().any(|f| f.protocol == Protocol::Udp) {
             listeners.datagrams(&mut answers)?;
@@ -133,15 +161,15 @@ pub fn ask(uplink: &mut Uplink, listeners: &Listeners, flows: &[Flow]) -> io::Re
 /// A locally administered address, as a router's.
 const ROUTER: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
 
-fn framed(uplink: &Uplink, flow: &Flow) -> Vec<u8> {
-    let packet = flow.first_packet();
+fn framed(uplink: &Uplink, packet: Vec<u8>) -> Vec<u8> {
+    let six = packet.first().is_some_and(|b| b >> 4 == 6);
     match uplink.layer {
         Layer::Ip => packet,
         Layer::Ethernet => {
             let mut frame = Vec::with_capacity(14 + packet.len());
             frame.extend(uplink.mac);
             frame.extend(ROUTER);
-            frame.extend(flow.ethertype().to_be_bytes());
+            frame.extend((if six { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 }).to_be_bytes());
             frame.extend(packet);
             frame
         }

@@ -2,7 +2,7 @@
 
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::rehearse::layout::set_up;
-use ssh_rescue::rehearse::probe::Answer::{self, Open, Reset, Silent};
+use ssh_rescue::rehearse::probe::Answer::{self, HalfOpen, Open, Reset, Silent};
 use ssh_rescue::rehearse::probe::{Listeners, ask};
 
 use super::common::{IFINDEX, net, root, tcp};
@@ -53,7 +53,7 @@ pub const LINES: &[Line] = &[
         "an untracked packet is not new",
         "table inet r { chain x { type filter hook prerouting priority -300; ip saddr 198.51.100.7 notrack; }; }
          table inet t { chain x { type filter hook input priority 0; policy drop; ct state new accept; }; }",
-        A: Silent, B: Open(22)
+        A: Silent, B: HalfOpen(22)
     ),
     line!(
         "notrack counts for the same rule's later matches",

@@ -38,19 +38,22 @@ enum Judged {
     In,
     /// The SYN is answered, and what the client sends then is lost.
     Answered,
-    Out,
+    Silent,
+    Refused,
+    /// In one way or another.
+    Blocked,
     Conditional,
     Unknown,
 }
 
 fn judged(verdict: &PathVerdict, source: IpAddr) -> Judged {
-    let by = |symptoms: &[Symptom]| {
-        verdict.blocked.iter().any(|b| symptoms.contains(&b.symptom) && b.sources.contains(source))
-    };
+    let by = |symptom| verdict.blocked.iter().any(|b| b.symptom == symptom && b.sources.contains(source));
     match () {
         () if verdict.admitted.contains(source) => Judged::In,
-        () if by(&[Symptom::NoBanner, Symptom::Closed]) => Judged::Answered,
-        () if verdict.blocked.iter().any(|b| b.sources.contains(source)) => Judged::Out,
+        () if by(Symptom::NoBanner) || by(Symptom::Closed) => Judged::Answered,
+        () if by(Symptom::TimedOut) => Judged::Silent,
+        () if by(Symptom::Refused) => Judged::Refused,
+        () if by(Symptom::Unknown) => Judged::Blocked,
         () if verdict.conditional.iter().any(|o| o.sources.contains(source)) => Judged::Conditional,
         () => Judged::Unknown,
     }
@@ -78,13 +81,21 @@ fn compare(case: &mut Case, count: &mut Count) -> Vec<String> {
     let mut wrong = Vec::new();
     for (flow, answer) in flows.iter().zip(answers) {
         count.pairs += 1;
-        let open = answer == Answer::Open(22);
-        match judged(&verdict, flow.source) {
-            Judged::In | Judged::Answered if open => {}
-            Judged::Out if !open => {}
-            Judged::Conditional => count.conditional += 1,
-            Judged::Unknown => count.unknown += 1,
-            other => wrong.push(format!("{} judged {other:?}, but the kernel: {answer:?}", flow.source)),
+        match (judged(&verdict, flow.source), answer) {
+            (Judged::In, Answer::Open(22)) | (Judged::Answered, Answer::HalfOpen(22)) => {}
+            // What a rule answers with is limited in rate, and has to pass the rules outwards itself.
+            (Judged::Silent, Answer::Silent) | (Judged::Refused, Answer::Reset | Answer::Icmp(..) | Answer::Silent) => {
+            }
+            // A rule that is met or not, and a later one that blocks in another way: blocked all the same.
+            (Judged::Blocked, answer) if answer != Answer::Open(22) => {}
+            (Judged::Conditional, _) => count.conditional += 1,
+            (Judged::Unknown, _) => count.unknown += 1,
+            (other, _) => {
+                let by = verdict.blocked.iter().find(|b| b.sources.contains(flow.source));
+                let by =
+                    by.map(|b| format!(" ({:?} by {} {:?})", b.symptom, b.by.place, b.by.rule)).unwrap_or_default();
+                wrong.push(format!("{} judged {other:?}{by}, but the kernel: {answer:?}", flow.source));
+            }
         }
     }
     wrong
@@ -106,7 +117,8 @@ fn the_judge_agrees_with_the_kernel_on_generated_rulesets() {
         while count.pairs < wanted.div_ceil(threads) {
             let mut case = case(seed);
             for difference in compare(&mut case, &mut count) {
-                let rules: Vec<_> = case.scripts.iter().map(|s| format!("# {}\n{}", s.tool, s.lines.join("\n"))).collect();
+                let rules: Vec<_> =
+                    case.scripts.iter().map(|s| format!("# {}\n{}", s.tool, s.lines.join("\n"))).collect();
                 wrong.push(format!("seed {seed}: {difference}\n{}", rules.join("\n")));
             }
             seed += threads as u64;
@@ -156,7 +168,7 @@ fn the_judge_agrees_with_the_kernel_on_saved_rulesets() {
             count.pairs += 1;
             match judged(&verdict, probe_to(source, &truth.dst, 22).source) {
                 Judged::In if open => {}
-                Judged::Out if !open => {}
+                Judged::Silent | Judged::Refused | Judged::Blocked if !open => {}
                 Judged::Conditional => count.conditional += 1,
                 Judged::Unknown => count.unknown += 1,
                 other => wrong.push(format!("{} ({}): {source} judged {other:?}", truth.file, truth.backend)),

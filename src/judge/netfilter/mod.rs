@@ -93,11 +93,22 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     let open = may.intersection(&may_not);
     out.admitted.union_with(&may.minus(&open).intersection(&left));
     let mut open = open.intersection(&left);
+    let mut symptoms: HashMap<Symptom, AddrSet> = HashMap::new();
+    for end in &doubtful {
+        if let Fate::Blocked(symptom) = end.fate {
+            symptoms.entry(symptom).or_insert_with(empty).union_with(&end.sources);
+        }
+    }
     for end in doubtful {
         let agreed = end.sources.intersection(&left).minus(&may);
         if let (Fate::Blocked(symptom), false, Some(by)) = (end.fate, agreed.is_empty(), end.by) {
             // Of several rules that all block the same sources the first is named.
-            let fresh = agreed.minus(&blocked.all(path));
+            let mut fresh = agreed.minus(&blocked.all(path));
+            for (_, others) in symptoms.iter().filter(|(s, _)| **s != symptom) {
+                let mixed = fresh.intersection(others);
+                fresh.subtract(&mixed);
+                blocked.add(mixed, Symptom::Unknown, by.clone());
+            }
             blocked.add(fresh, symptom, by);
         }
         for kind in [DoubtKind::Unknown, DoubtKind::Conditional] {

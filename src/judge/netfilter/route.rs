@@ -131,11 +131,15 @@ impl Routes {
     }
 }
 
+/// RTN_* of linux/rtnetlink.h.
+pub const RTN_UNSPEC: u8 = 0;
 pub const RTN_UNICAST: u8 = 1;
 pub const RTN_LOCAL: u8 = 2;
 pub const RTN_BROADCAST: u8 = 3;
+pub const RTN_ANYCAST: u8 = 4;
 pub const RTN_MULTICAST: u8 = 5;
 pub const RTN_UNREACHABLE: u8 = 7;
+pub const RTN_PROHIBIT: u8 = 8;
 
 /// The address that `redirect` leads to: the interface's first one.
 pub fn first_address(net: &Net, interface: u32, family: Family) -> Option<u128> {

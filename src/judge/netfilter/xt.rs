@@ -4,7 +4,9 @@ use super::bytes::Var;
 use super::cond::{Cond, pattern};
 use super::flow::{Doubt, Packet, Phase, Tracking};
 use super::load::{status_bits, tcp_flags};
-use super::route::{RTN_UNICAST, link};
+use super::route::{
+    RTN_ANYCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE, RTN_UNSPEC, link,
+};
 use super::walk::Walk;
 use crate::facts::{AddrSet, Conntrack, Family, Hook, IfaceMatch, Masked, MultiportWhich, Ports, XtMatch};
 
@@ -147,12 +149,18 @@ impl Walk<'_> {
         if !self.routes.known {
             return Cond::Maybe(Doubt::unknown("the routes could not be read"));
         }
-        let mut set = AddrSet::empty(packet.family);
-        for (kind, sources) in self.routes.source_types(packet.family) {
-            if mask & (1 << kind) != 0 {
-                set.union_with(&sources);
+        let set = match packet.family {
+            Family::Ipv4 => {
+                let mut set = AddrSet::empty(packet.family);
+                for (kind, sources) in self.routes.source_types(packet.family) {
+                    if mask & (1 << kind) != 0 {
+                        set.union_with(&sources);
+                    }
+                }
+                set
             }
-        }
+            Family::Ipv6 => self.of_type6(mask, None),
+        };
         Cond::sources(set).negated_if(invert)
     }
 
@@ -160,11 +168,49 @@ impl Walk<'_> {
         if mask == 0 {
             return Cond::Always;
         }
+        if packet.family == Family::Ipv6 {
+            return Cond::known(self.of_type6(mask, device).contains_number(packet.address) != invert);
+        }
         let kind = match device {
             Some(index) if self.routes.is_own(packet.address) && !self.owns(index, packet.address) => RTN_UNICAST,
             _ => self.routes.address_type(packet.family, packet.address),
         };
         Cond::known((mask & (1 << kind) != 0) != invert)
+    }
+
+    /// The IPv6 addresses that xt_addrtype takes to be of all the types in the mask (its `match_type6`): unlike in IPv4 a
+    /// local address is unicast as well.
+    fn of_type6(&self, mask: u16, device: Option<u32>) -> AddrSet {
+        let family = Family::Ipv6;
+        let of = |kind: u8| mask & (1 << kind) != 0;
+        let multicast = AddrSet::range(family, 0xff << 120, u128::MAX);
+        let mut set = AddrSet::full(family);
+        if of(RTN_MULTICAST) {
+            set = set.intersection(&multicast);
+        }
+        if of(RTN_UNICAST) {
+            set.subtract(&multicast);
+            set.remove(0, 0);
+            // IPv4-mapped addresses.
+            set.remove(0xffff << 32, 0xffff << 32 | 0xffff_ffff);
+        }
+        if of(RTN_UNSPEC) {
+            set = set.intersection(&AddrSet::range(family, 0, 0));
+        }
+        let by_route = [RTN_LOCAL, RTN_ANYCAST, RTN_UNREACHABLE, RTN_PROHIBIT];
+        if by_route.into_iter().any(of) {
+            let mut routed = AddrSet::empty(family);
+            if of(RTN_LOCAL) {
+                let own = self.routes.own.ranges().filter(|(a, _)| device.is_none_or(|d| self.owns(d, *a)));
+                own.for_each(|(a, b)| routed.insert(a, b));
+            }
+            if of(RTN_UNREACHABLE) {
+                let types = self.routes.source_types(family);
+                types.iter().filter(|(k, _)| *k == RTN_UNREACHABLE).for_each(|(_, dead)| routed.union_with(dead));
+            }
+            set = set.intersection(&routed);
+        }
+        set
     }
 
     /// A packet that has come through no bridge matches no `--physdev` but an inverted one.
