@@ -1,6 +1,17 @@
 //! The policy: raw (serde) -> validated. What the people who own this host want.
 //!
 //! A mistake is shown with line, column and a caret, all of them at once. Without a file [`Policy::default`] holds.
+#![forbid(unsafe_code)]
+
+mod mistake;
+mod parse;
+mod raw;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use mistake::Mistake;
+pub use parse::{POLICY_LIMIT, parse};
 
 use std::path::PathBuf;
 
@@ -28,6 +39,11 @@ pub enum Strategy {
     /// Save, then disable the firewall (ufw, firewalld, nftables.service, netfilter-persistent) and flush.
     Disable,
 }
+
+/// The names of the modes and strategies in a policy file.
+const MODES: [(&str, Mode); 3] = [("off", Mode::Off), ("report", Mode::Report), ("repair", Mode::Repair)];
+const STRATEGIES: [(&str, Strategy); 3] =
+    [("insert", Strategy::Insert), ("flush", Strategy::Flush), ("disable", Strategy::Disable)];
 
 /// A validated policy. Every field has the value that is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
