@@ -114,8 +114,12 @@ fn extension(dice: &mut Dice, world: &World, hook: &str) -> String {
             format!("-m addrtype {not}{kind} {of}")
         }
         7 => match world.family {
-            Family::Ipv4 => dice.pick(&["-m ttl --ttl-lt 62", "-m ttl --ttl-gt 10", "-m ttl --ttl-eq 60"]).into(),
-            Family::Ipv6 => dice.pick(&["-m hl --hl-lt 62", "-m hl --hl-gt 10", "-m hl --hl-eq 60"]).into(),
+            Family::Ipv4 => {
+                dice.pick(&["-m ttl --ttl-gt 0", "-m ttl --ttl-lt 1", "-m ttl --ttl-gt 0", "-m ttl --ttl-gt 10"]).into()
+            }
+            Family::Ipv6 => {
+                dice.pick(&["-m hl --hl-gt 0", "-m hl --hl-lt 1", "-m hl --hl-gt 0", "-m hl --hl-gt 10"]).into()
+            }
         },
         8 => format!("-m length {not}--length {}", dice.pick(&["40:100", "0:39"])),
         _ => "-m comment --comment \"a rule\"".into(),

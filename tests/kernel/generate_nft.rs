@@ -234,7 +234,14 @@ impl Table<'_> {
                 .to_owned(),
             22 => match world.family {
                 Family::Ipv4 => {
-                    let mask = dice.pick(&["255.0.0.0", "255.255.0.255", "0.0.0.1"]);
+                    let mask = dice.pick(&[
+                        "255.0.0.0",
+                        "255.0.0.0",
+                        "255.254.0.0",
+                        "255.255.0.255",
+                        "255.255.15.255",
+                        "0.0.0.1",
+                    ]);
                     let value = dice.pick(&["0.0.0.1", "10.0.0.0", "0.0.0.0"]);
                     format!("ip {address} & {mask} {} {value}", dice.pick(&["==", "!="]))
                 }

@@ -24,6 +24,8 @@ struct Count {
     pairs: usize,
     conditional: usize,
     unknown: usize,
+    /// Of pairs whose record names rates or history as deciding.
+    stateful: usize,
     rulesets: usize,
 }
 
@@ -169,6 +171,8 @@ fn the_judge_agrees_with_the_kernel_on_saved_rulesets() {
             match judged(&verdict, probe_to(source, &truth.dst, 22).source) {
                 Judged::In if open => {}
                 Judged::Silent | Judged::Refused | Judged::Blocked if !open => {}
+                // What a record says of rates and of what came before holds for its own packets only.
+                Judged::Conditional if !truth.stateful_features.is_empty() => count.stateful += 1,
                 Judged::Conditional => count.conditional += 1,
                 Judged::Unknown => count.unknown += 1,
                 other => wrong.push(format!("{} ({}): {source} judged {other:?}", truth.file, truth.backend)),

@@ -9,10 +9,15 @@ use crate::facts::{AddrSet, CmpOp, Family, Reg};
 pub enum Var {
     /// The client's port: Linux's ephemeral range (net.ipv4.ip_local_port_range).
     ClientPort,
-    /// Total length in bytes of a packet of the handshake: two headers, at most 40 bytes of TCP options.
+    /// Total length in bytes of a packet of the handshake: two headers, at most 24 bytes of TCP options (RFC 9293,
+    /// RFC 7323: MSS, SACK permitted, timestamps and window scale need 20).
     Length(Family),
     /// The same as IPv6's header has it, without that header.
     PayloadLength,
+    /// `meta length`: as [`Var::Length`], four bytes.
+    WideLength(Family),
+    /// TCP's window, which nobody opens a connection with closed.
+    Window,
     /// TTL or hop limit.
     HopLimit,
     /// DSCP and ECN.
@@ -23,9 +28,11 @@ impl Var {
     fn bounds(self) -> (u32, u32) {
         match self {
             Var::ClientPort => CLIENT_PORTS,
-            Var::Length(Family::Ipv4) => (40, 80),
-            Var::Length(Family::Ipv6) => (60, 100),
-            Var::PayloadLength => (20, 60),
+            Var::WideLength(family) => Var::Length(family).bounds(),
+            Var::Length(Family::Ipv4) => (40, 64),
+            Var::Length(Family::Ipv6) => (60, 84),
+            Var::PayloadLength => (20, 44),
+            Var::Window => (1, 0xffff),
             Var::HopLimit => (1, 255),
             Var::TrafficClass => (0, 255),
         }
@@ -33,7 +40,8 @@ impl Var {
 
     fn width(self) -> usize {
         match self {
-            Var::ClientPort | Var::Length(_) | Var::PayloadLength => 2,
+            Var::WideLength(_) => 4,
+            Var::ClientPort | Var::Length(_) | Var::PayloadLength | Var::Window => 2,
             Var::HopLimit | Var::TrafficClass => 1,
         }
     }
@@ -41,7 +49,8 @@ impl Var {
     pub fn doubt(self) -> Doubt {
         Doubt::conditional(match self {
             Var::ClientPort => "depends on the client's source port",
-            Var::Length(_) | Var::PayloadLength => "depends on the packet's length",
+            Var::Length(_) | Var::WideLength(_) | Var::PayloadLength => "depends on the packet's length",
+            Var::Window => "depends on the client's TCP window",
             Var::HopLimit => "depends on the packet's TTL",
             Var::TrafficClass => "depends on the packet's DSCP",
         })

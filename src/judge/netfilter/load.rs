@@ -40,6 +40,12 @@ fn var(var: Var, at: u8) -> Byte {
     Byte::Var { var, at, mask: 0xff, xor: 0 }
 }
 
+/// A number as the kernel keeps it: in the host's own order.
+fn host_order(number: Var, width: u8) -> Loaded {
+    let bytes: Vec<Byte> = (0..width).map(|at| var(number, at)).collect();
+    Loaded::Bytes(if cfg!(target_endian = "little") { bytes.into_iter().rev().collect() } else { bytes })
+}
+
 fn source(at: usize) -> Byte {
     Byte::Source { at: at as u8, mask: 0xff, xor: 0 }
 }
@@ -84,6 +90,7 @@ fn transport(packet: &Packet, at: u32) -> Option<Byte> {
         (true, 3) | (false, 1) => Byte::Const(low),
         (false, 2 | 3) => client(at as u8 - 2),
         (_, 8..=11) if packet.phase == Phase::Syn => Byte::Const(0),
+        (_, 14 | 15) => var(Var::Window, at as u8 - 14),
         (_, 13) => Byte::Const(tcp_flags(packet.phase)),
         // Checksum and urgent pointer: the latter is 0.
         (_, 18 | 19) => Byte::Const(0),
@@ -130,7 +137,7 @@ impl Walk<'_> {
         };
         let inside = matches!(hook, Hook::Input | Hook::Output | Hook::Postrouting | Hook::Egress);
         match key {
-            MetaKey::Len => Loaded::Doubt(Var::PayloadLength.doubt()),
+            MetaKey::Len => host_order(Var::WideLength(packet.family), 4),
             MetaKey::Protocol => constant(&ethertype(packet.family).to_be_bytes()),
             MetaKey::Priority => unknown("depends on the packet's priority"),
             MetaKey::Mark => mark(packet.mark),
@@ -216,7 +223,7 @@ impl Walk<'_> {
     ) -> Vec<(crate::facts::AddrSet, Loaded)> {
         use crate::facts::AddrSet;
         let all = || AddrSet::full(packet.family);
-        if !routes.known || self.net.policy_routing || flags & fib_flags::MARK != 0 {
+        if !routes.known || self.net.policy_routing {
             return vec![(all(), unknown("depends on routes by rule"))];
         }
         let of_client = (flags & fib_flags::SADDR != 0) == packet.inwards();
