@@ -113,7 +113,7 @@ fn add_chains(raw: &RawNft, tables: &mut [Table], known: &Known<'_>) {
         };
         last = Some((key, place));
         if let Some(table) = tables.get_mut(place.0) {
-            let family = ip_family(table.family);
+            let family = table.family.ip();
             if let Some(chain) = table.chains.get_mut(place.1) {
                 chain.rules.push(rule(family, attributes));
             }
@@ -136,17 +136,8 @@ fn add_sets(raw: &RawNft, tables: &mut [Table], known: &Known<'_>) {
         };
         let Some(found) = known.get(&(family, table)).and_then(|&i| tables.get_mut(i)) else { continue };
         let lists = elements.get(&(family, table, name)).map_or(&[][..], Vec::as_slice);
-        let family = ip_family(found.family);
+        let family = found.family.ip();
         found.sets.push(set(family, text(name), attributes, Elements(lists)));
-    }
-}
-
-/// The address family of x_tables extensions in rules of such a table, where it is certain.
-fn ip_family(family: TableFamily) -> Option<Family> {
-    match family {
-        TableFamily::Ip => Some(Family::Ipv4),
-        TableFamily::Ip6 => Some(Family::Ipv6),
-        _ => None,
     }
 }
 

@@ -59,8 +59,10 @@ fn per(period: u64, scale: u64) -> String {
 
 pub fn limit(info: Fields<'_>) -> Option<String> {
     const XT_LIMIT_SCALE: u64 = 10_000;
+    const DEFAULT_BURST: u32 = 5;
     let (period, burst) = (info.u32(0)?, info.u32(4)?);
-    Some(format!("--limit {} --limit-burst {burst}", per(period.into(), XT_LIMIT_SCALE)))
+    let burst = if burst == DEFAULT_BURST { String::new() } else { format!(" --limit-burst {burst}") };
+    Some(format!("--limit {}{burst}", per(period.into(), XT_LIMIT_SCALE)))
 }
 
 pub fn hashlimit(info: Fields<'_>, revision: u8) -> Option<String> {
@@ -75,7 +77,10 @@ pub fn hashlimit(info: Fields<'_>, revision: u8) -> Option<String> {
     if mode & XT_HASHLIMIT_BYTES != 0 {
         words.push_str("<bytes>");
     } else {
-        let _ = write!(words, "{} --hashlimit-burst {burst}", per(period, scale));
+        let _ = write!(words, "{}", per(period, scale));
+        if burst != 5 {
+            let _ = write!(words, " --hashlimit-burst {burst}");
+        }
     }
     let names = [(4, "srcip"), (8, "srcport"), (1, "dstip"), (2, "dstport")];
     let keys: Vec<&str> = names.iter().filter(|(bit, _)| mode & bit != 0).map(|(_, name)| *name).collect();

@@ -101,6 +101,15 @@ impl TableFamily {
         })
     }
 
+    /// The one family of IP whose packets such a table sees, if it is one.
+    pub fn ip(self) -> Option<Family> {
+        match self {
+            TableFamily::Ip => Some(Family::Ipv4),
+            TableFamily::Ip6 => Some(Family::Ipv6),
+            _ => None,
+        }
+    }
+
     /// Whether a packet of `family` passes the chains of such a table.
     pub fn sees(self, family: Family) -> bool {
         match self {
@@ -289,6 +298,16 @@ pub enum ElementKey {
     Range(Vec<u8>, Vec<u8>),
     /// NFT_SET_ELEM_CATCHALL
     Any,
+}
+
+impl ElementKey {
+    /// The key, or the lower end of the range.
+    pub fn first(&self) -> Option<&[u8]> {
+        match self {
+            ElementKey::One(key) | ElementKey::Range(key, _) => Some(key),
+            ElementKey::Any => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
