@@ -1,6 +1,7 @@
 //! Bytes or text -> facts: total decoders, no I/O, each a fuzz target.
 #![forbid(unsafe_code)]
 
+pub mod hosts_access;
 pub mod legacy;
 pub mod nft;
 mod nft_expr;
