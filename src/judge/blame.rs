@@ -31,38 +31,63 @@ pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
 }
 
 fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out: &mut Vec<Finding>) {
+    // What is taken as meant may be fifty thousand bans: one finding for each place that they stand in.
+    let mut meant: Vec<(&Blocked, usize, AddrSet)> = Vec::new();
     for blocked in &verdict.blocked {
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
-        let wanted = match demand.at(blocked.by.gate) {
-            Standing::Lacking { wanted } => wanted.clone(),
-            _ => AddrSet::empty(demand.family),
-        };
         let outside = blocked.sources.intersection(intent.outside(demand.family));
-        let hurts = outside.intersects(&wanted);
-        if outside.is_empty() && !hurts {
+        if outside.is_empty() {
             continue;
         }
-        let severity = if hurts { Severity::Critical } else { Severity::Info };
-        let who = if hurts { outside.intersection(&wanted) } else { outside };
-        let who = if hurts && demand.sources.is_none() { "everybody".to_owned() } else { who.to_string() };
-        let meant = match (hurts, blocked.by.respected) {
-            (true, _) => "",
-            (false, true) => " (a ban, taken as meant)",
-            (false, false) => " (taken as meant)",
+        let wanted = match demand.at(blocked.by.gate) {
+            Standing::Lacking { wanted } => outside.intersection(wanted),
+            _ => AddrSet::empty(demand.family),
         };
+        if wanted.is_empty() {
+            let by = &blocked.by;
+            let same =
+                |b: &Blocked| b.by.place == by.place && b.by.respected == by.respected && b.symptom == blocked.symptom;
+            match meant.iter_mut().find(|(first, ..)| same(first)) {
+                Some((_, rules, sources)) => {
+                    *rules += 1;
+                    sources.union_with(&outside);
+                }
+                None => meant.push((blocked, 1, outside)),
+            }
+            continue;
+        }
+        let who = if demand.sources.is_none() { "everybody".to_owned() } else { wanted.to_string() };
         let summary = format!(
-            "{} ({}) on {}: {}{meant}",
-            who,
+            "{who} ({}) on {}: {}",
             symptom_words(blocked.symptom),
             escape(&verdict.path.interface),
             cause(blocked),
         );
-        let evidence = json!({
-            "family": demand.family, "port": demand.port, "interface": verdict.path.interface,
-            "sources": blocked.sources, "by": blocked.by, "via": blocked.by.via,
-        });
-        merge(out, Finding { code, severity, summary, evidence, mendable: false, mend: None });
+        let evidence = evidence(demand, verdict, blocked, &blocked.sources);
+        merge(out, Finding { code, severity: Severity::Critical, summary, evidence, mendable: false, mend: None });
     }
+    for (blocked, rules, sources) in meant {
+        let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
+        let cause = match rules {
+            1 => cause(blocked),
+            n => format!("{n} rules of {}", escape(&blocked.by.place)),
+        };
+        let meant = if blocked.by.respected { "a ban, taken as meant" } else { "taken as meant" };
+        let summary = format!(
+            "{sources} ({}) on {}: {cause} ({meant})",
+            symptom_words(blocked.symptom),
+            escape(&verdict.path.interface),
+        );
+        let evidence = evidence(demand, verdict, blocked, &sources);
+        merge(out, Finding { code, severity: Severity::Info, summary, evidence, mendable: false, mend: None });
+    }
+}
+
+fn evidence(demand: &Demand, verdict: &PathVerdict, blocked: &Blocked, sources: &AddrSet) -> serde_json::Value {
+    json!({
+        "family": demand.family, "port": demand.port, "interface": verdict.path.interface,
+        "sources": sources, "by": blocked.by, "via": blocked.by.via,
+    })
 }
 
 fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Vec<Finding>) {

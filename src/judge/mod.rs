@@ -16,3 +16,164 @@ pub mod wrappers;
 pub use intent::*;
 pub use paths::paths;
 pub use verdict::*;
+
+use std::cmp::Reverse;
+
+use serde_json::json;
+
+use crate::facts::{AddrSet, Family, Seen, Snapshot, escape};
+use crate::policy::{Mode, Policy};
+use netfilter::Ports;
+
+/// Judges every way in that the policy asks for.
+pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
+    let gates: Vec<PathGates> = paths(policy, &snapshot.net).into_iter().map(|p| gates(policy, snapshot, p)).collect();
+    let mut findings = netfilter_findings(policy, snapshot);
+    findings.extend(wrappers::findings(policy, snapshot));
+    findings.extend(listener::findings(policy, snapshot));
+    findings.extend(sshd::findings(policy, snapshot));
+    findings.extend(resources::findings(policy, snapshot));
+    conclude(policy, snapshot, gates, findings)
+}
+
+/// Judges the rules alone for one path: of a ruleset that is not this host's.
+pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, path: Path) -> Judgement {
+    let open = PathVerdict::open(path.clone());
+    let firewall = firewall(policy, snapshot, path);
+    let gates = PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open };
+    conclude(policy, snapshot, vec![gates], netfilter_findings(policy, snapshot))
+}
+
+/// What the rules and routes do to the sources of one path.
+pub fn firewall(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathVerdict {
+    if policy.firewall.mode == Mode::Off {
+        return PathVerdict::open(path);
+    }
+    let respect = &policy.firewall.respect;
+    let mut verdict = netfilter::walk(&snapshot.firewall, &snapshot.net, &path, respect, &ports(snapshot));
+    let everybody = AddrSet::full(path.family);
+    for (what, why) in unreadable(snapshot, path.family) {
+        verdict.doubt(&everybody, format!("{what} could not be read: {why}"), Blame::gate(Gate::Firewall, what));
+    }
+    verdict
+}
+
+/// Who listens where, for connections that nat leads to another port.
+pub fn ports(snapshot: &Snapshot) -> Ports {
+    let ssh = snapshot.sshd.settings.present().map(|s| s.ports.clone()).unwrap_or_default();
+    let listeners = snapshot.listeners.present().into_iter().flatten();
+    let others = listeners.map(|l| l.port).filter(|p| !ssh.contains(p)).collect();
+    Ports { ssh, others }
+}
+
+fn unreadable(snapshot: &Snapshot, family: Family) -> Vec<(&'static str, String)> {
+    let rules = &snapshot.firewall;
+    let (legacy, name) = match family {
+        Family::Ipv4 => (&rules.legacy4, "iptables-legacy"),
+        Family::Ipv6 => (&rules.legacy6, "ip6tables-legacy"),
+    };
+    let mut out = Vec::new();
+    if let Seen::Unreadable(why) = &rules.nft {
+        out.push(("nf_tables", why.clone()));
+    }
+    if let Seen::Unreadable(why) = legacy {
+        out.push((name, why.clone()));
+    }
+    out
+}
+
+fn gates(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
+    let open = PathVerdict::open(path.clone());
+    let firewall = firewall(policy, snapshot, path);
+    let (mut listener, mut wrappers) = (open.clone(), open.clone());
+    if policy.sshd.mode != Mode::Off {
+        listener::listener(&mut listener, snapshot);
+    }
+    if policy.wrappers.mode != Mode::Off {
+        wrappers::wrappers(&mut wrappers, snapshot);
+    }
+    let mut whole = open;
+    for gate in [&firewall, &listener, &wrappers] {
+        whole.then(gate);
+    }
+    PathGates { whole, firewall, listener, wrappers }
+}
+
+fn conclude(policy: &Policy, snapshot: &Snapshot, gates: Vec<PathGates>, mut findings: Vec<Finding>) -> Judgement {
+    let intent = Intent::of(policy, snapshot, &gates);
+    findings.extend(blame::findings(&intent, &gates));
+    if gates.is_empty() {
+        findings.push(no_path(snapshot));
+    }
+    findings.sort_by_key(|f| Reverse(f.severity));
+    let verdict = verdict(&intent, &findings);
+    let (symptom, sentence) = blame::sentence(verdict, &intent, &gates, &findings);
+    let paths = gates.iter().map(|g| g.whole.clone()).collect();
+    Judgement { verdict, symptom, sentence, paths, findings, gates }
+}
+
+fn verdict(intent: &Intent, findings: &[Finding]) -> Verdict {
+    let any = |wanted: fn(&Standing) -> bool| intent.demands.iter().any(|d| wanted(&d.whole));
+    match () {
+        () if any(|s| matches!(s, Standing::Lacking { .. })) => Verdict::Blocked,
+        () if intent.demands.is_empty() || any(|s| matches!(s, Standing::Unknown { .. })) => Verdict::Unknown,
+        () if any(|s| *s == Standing::LeftAlone) => Verdict::AtRisk,
+        () if findings.iter().any(|f| f.severity >= Severity::Warning) => Verdict::AtRisk,
+        () => Verdict::Reachable,
+    }
+}
+
+fn no_path(snapshot: &Snapshot) -> Finding {
+    let net = &snapshot.net;
+    let why =
+        [net.links.unreadable(), net.addresses.unreadable(), net.routes.unreadable()].into_iter().flatten().next();
+    let summary = match why {
+        Some(why) => format!("the host's network could not be read: {}", escape(why)),
+        None => {
+            "no interface that is up has both a global address and a default route: nobody outside can reach this host"
+                .to_owned()
+        }
+    };
+    Finding {
+        code: "path.none",
+        severity: Severity::Critical,
+        summary,
+        evidence: json!({"addresses": net.addresses.present()}),
+        mendable: false,
+        mend: None,
+    }
+}
+
+/// What stands on a packet's way and is not netfilter, and what could not be read.
+fn netfilter_findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
+    if policy.firewall.mode == Mode::Off {
+        return Vec::new();
+    }
+    let mut out: Vec<Finding> = Vec::new();
+    for outside in &snapshot.firewall.outside {
+        out.push(Finding {
+            code: "path.outside",
+            severity: Severity::Info,
+            summary: format!(
+                "{} on {} may also drop packets, and is not modelled: {}",
+                outside.kind,
+                escape(&outside.place),
+                escape(&outside.detail)
+            ),
+            evidence: json!(outside),
+            mendable: false,
+            mend: None,
+        });
+    }
+    if !snapshot.privileged {
+        out.push(Finding {
+            code: "path.unprivileged",
+            severity: Severity::Warning,
+            summary: "not all could be read without root's rights; run it as root".to_owned(),
+            evidence: json!({}),
+            mendable: false,
+            mend: None,
+        });
+    }
+    out
+}
