@@ -10,6 +10,7 @@ mod nlattr;
 pub mod route;
 pub mod sock_diag;
 pub mod sshd_settings;
+pub mod systemctl_show;
 mod xt;
 mod xt_match;
 mod xt_target;

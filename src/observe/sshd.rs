@@ -31,16 +31,6 @@ pub struct Program {
     pub settings: Seen<Settings>,
 }
 
-impl Program {
-    pub fn unreadable(why: String) -> Program {
-        Program {
-            binary: Seen::Unreadable(why.clone()),
-            test: Seen::Unreadable(why.clone()),
-            settings: Seen::Unreadable(why),
-        }
-    }
-}
-
 /// The program that runs, else the one that is installed.
 pub fn program(host: &Host, running: &[Process]) -> Program {
     let exe = running.iter().find_map(|p| p.exe.as_deref().filter(|e| Path::new(e).is_file()));

@@ -6,8 +6,9 @@ use std::path::Path;
 use zbus::Connection;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
+use crate::decode::systemctl_show;
 use crate::facts::{Seen, Unit};
-use crate::host::{BusError, DEADLINE, Host};
+use crate::host::{BusError, Call, DEADLINE, Host};
 
 const UNITS: [&str; 4] = ["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
 const SYSTEMD: &str = "org.freedesktop.systemd1";
@@ -20,6 +21,19 @@ pub fn units(host: &Host) -> Seen<Vec<Unit>> {
     }
     match host.systemd(DEADLINE, ask) {
         Ok(units) => Seen::Present(units),
+        // A small host may have no dbus-daemon: systemctl(1) has a way of its own to systemd.
+        Err(BusError::Missing) => shown(host),
+        Err(error) => Seen::Unreadable(crate::chain(&error)),
+    }
+}
+
+fn shown(host: &Host) -> Seen<Vec<Unit>> {
+    let properties = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,FragmentPath";
+    let mut args = vec!["show", "--no-pager", properties];
+    args.extend(UNITS);
+    match host.run(&Call::new("systemctl", &args)) {
+        Ok(output) if output.ok() => Seen::Present(systemctl_show::units(&output.stdout)),
+        Ok(output) => Seen::Unreadable(format!("systemctl show: {}", output.complaint())),
         Err(error) => Seen::Unreadable(crate::chain(&error)),
     }
 }
