@@ -6,7 +6,7 @@ use super::{StepError, files, firewalld, flush, insert_by_tool, nft, ufw, units}
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
 use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
-use crate::record::{Entry, StateDir, StepEntry, Undo};
+use crate::record::{Entry, Saved, StateDir, StepEntry, Undo};
 
 /// What is known of the host while the steps are made.
 pub(super) struct Work<'a> {
@@ -150,13 +150,17 @@ impl<'a> Work<'a> {
                 self.begin(entry, undo)?;
                 units::start(self.host, unit, *reset_failed, *unmask, self.sshd())?;
             }
-            Step::Flush => self.flush(entry)?,
+            Step::Flush => {
+                let legacy = self.save(entry)?;
+                self.flush(entry, legacy)?;
+            }
             Step::Disable { services, ufw } => {
+                let legacy = self.save(entry)?;
                 let (enabled, active) = flush::services(self.host, services)?;
                 // In the reverse order of an undo the rules come back first, and then who keeps them.
                 self.begin(entry, Undo::Services { enabled, active, ufw: *ufw })?;
                 flush::disable(self.host, services, *ufw)?;
-                self.flush(entry)?;
+                self.flush(entry, legacy)?;
             }
         }
         if let Some(step) = entry.steps.last_mut() {
@@ -197,12 +201,15 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn flush(&mut self, entry: &mut Entry) -> Result<(), StepError> {
+    fn save(&self, entry: &Entry) -> Result<Vec<Saved>, StepError> {
         let raw = match &self.snapshot.firewall.nft {
             Seen::Present(rules) => Some(rules.raw.as_ref()),
             _ => None,
         };
-        let legacy = flush::save(self.host, self.state, &entry.id, raw)?;
+        flush::save(self.host, self.state, &entry.id, raw)
+    }
+
+    fn flush(&self, entry: &mut Entry, legacy: Vec<Saved>) -> Result<(), StepError> {
         self.begin(entry, Undo::Rulesets { legacy: legacy.clone() })?;
         flush::flush(self.host, &legacy)
     }

@@ -68,7 +68,9 @@ pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Op
 pub fn put_back(host: &Host, unit: &str, active: bool, masked: bool) -> Result<(), StepError> {
     talk(host, async |bus| {
         let path = load(bus, unit).await?;
-        if !active && now(bus, &path).await?.active {
+        let words = now(bus, &path).await?.words;
+        // Also one that is still on its way up.
+        if !active && !words.starts_with("inactive") && !words.starts_with("failed") {
             manage(bus, "StopUnit", &(unit, "replace")).await?;
             settled(bus, &path).await?;
         }
