@@ -5,7 +5,8 @@ use std::path::Path;
 use super::StepError;
 use crate::facts::{Seen, Snapshot, TextFile};
 use crate::host::Host;
-use crate::record::{Content, Replaced};
+use crate::plan::Content;
+use crate::record::Replaced;
 
 /// Mode of a configuration file that was not there.
 const MODE: u32 = 0o644;

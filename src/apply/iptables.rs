@@ -196,6 +196,18 @@ pub fn tool(host: &Host, backend: Backend, family: TableFamily, verb: &str) -> R
     }
 }
 
+/// Where distributions put them; never looked up in `PATH`.
+const COMMANDS: [&str; 8] = [
+    "/usr/sbin/iptables-nft",
+    "/usr/sbin/iptables-legacy",
+    "/usr/sbin/ip6tables-nft",
+    "/usr/sbin/ip6tables-legacy",
+    "/sbin/iptables-nft",
+    "/sbin/iptables-legacy",
+    "/sbin/ip6tables-nft",
+    "/sbin/ip6tables-legacy",
+];
+
 fn command(backend: Backend, family: TableFamily) -> &'static str {
     match (backend, family) {
         (Backend::Nft, TableFamily::Ip6) => "ip6tables-nft",
@@ -210,9 +222,11 @@ fn command(backend: Backend, family: TableFamily) -> &'static str {
 fn stands(host: &Host, command: &'static str, table: &str, chain: &str, words: &[String]) -> Option<bool> {
     // The crate splits at spaces and takes quotes away.
     let plain = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c == '"' || c == '\'');
-    if host.which(command).is_none() || !words.iter().all(|w| plain(w)) {
+    if !words.iter().all(|w| plain(w)) {
         return None;
     }
+    let command =
+        COMMANDS.into_iter().find(|path| path.ends_with(&format!("/{command}")) && host.which(path).is_some())?;
     let (table, chain, rule) = (table.to_owned(), chain.to_owned(), words.join(" "));
     let (started, start) = channel();
     let (ended, end) = channel();

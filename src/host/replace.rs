@@ -16,8 +16,8 @@ use thiserror::Error;
 
 use super::Host;
 
-/// Ends the name of the file that a replacement is first written to.
-const SUFFIX: &str = ".ssh-rescue-new";
+/// Ends the name of the file that a replacement is first written to; a dot stands before.
+pub const NEW_SUFFIX: &str = ".ssh-rescue-new";
 /// XATTR_LIST_MAX and XATTR_SIZE_MAX of linux/limits.h.
 const XATTR_MAX: usize = 65536;
 /// FS_IMMUTABLE_FL of linux/fs.h.
@@ -116,7 +116,7 @@ impl Place {
         let folder = open(&parent, flags, Mode::empty()).map_err(failed("open the folder of"))?;
         let mut new = b".".to_vec();
         new.extend(name.as_bytes());
-        new.extend(SUFFIX.as_bytes());
+        new.extend(NEW_SUFFIX.as_bytes());
         let name = CString::new(name.as_bytes()).map_err(|_| unnamed())?;
         let new = CString::new(new).map_err(|_| unnamed())?;
         Ok(Place { path, folder, name, new })

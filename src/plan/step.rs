@@ -76,6 +76,7 @@ pub enum Step {
     /// Replace a file's content; the old content is kept for undo. `reason` goes to the report.
     WriteFile {
         path: PathBuf,
+        #[serde(with = "content")]
         content: Vec<u8>,
         reason: String,
     },
@@ -122,4 +123,64 @@ pub enum Decision {
     /// The policy is not met, and nothing can or may be done about it.
     Refuse(Vec<Declined>),
     Repair(Plan),
+}
+
+/// A file's bytes; in a report or a record they are text where they can be.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Content {
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Content::Text(text) => text.as_bytes(),
+            Content::Bytes(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Content {
+    fn from(bytes: Vec<u8>) -> Content {
+        String::from_utf8(bytes).map_or_else(|error| Content::Bytes(error.into_bytes()), Content::Text)
+    }
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.bytes().len())
+    }
+}
+
+mod content {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Content;
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        Content::from(bytes.to_vec()).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Content::deserialize(deserializer).map(|content| match content {
+            Content::Text(text) => text.into_bytes(),
+            Content::Bytes(bytes) => bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_of_a_file_comes_back_as_it_was() {
+        for content in [b"sshd: ALL\n".to_vec(), b"\xff\x00".to_vec(), Vec::new()] {
+            let step = Step::WriteFile { path: "/etc/hosts.allow".into(), content, reason: String::new() };
+            let text = serde_json::to_string(&step).unwrap();
+            assert_eq!(serde_json::from_str::<Step>(&text).unwrap(), step, "{text}");
+        }
+    }
 }

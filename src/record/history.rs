@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use super::{Entry, RecordError, StateDir};
-use crate::host::Host;
+use crate::host::{Host, NEW_SUFFIX};
 
 /// Every repair on record, the oldest first, and the records that cannot be read, each with the reason.
 #[derive(Debug, Default)]
@@ -27,20 +27,31 @@ pub fn history(state: &StateDir) -> Result<History, RecordError> {
 
 /// The ids of all records, sorted.
 pub(super) fn ids(state: &StateDir) -> Result<Vec<String>, RecordError> {
+    let id = |name: &str| name.strip_suffix(".json").filter(|id| !id.starts_with('.')).map(str::to_owned);
+    let mut ids: Vec<String> = names(state)?.iter().filter_map(|name| id(name)).collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The ids of records whose writing was cut short.
+pub(super) fn half_written(state: &StateDir) -> Result<Vec<String>, RecordError> {
+    let id = |name: &str| {
+        let id = name.strip_prefix('.')?.strip_suffix(NEW_SUFFIX)?.strip_suffix(".json")?;
+        state.file(id).is_ok().then(|| id.to_owned())
+    };
+    Ok(names(state)?.iter().filter_map(|name| id(name)).collect())
+}
+
+fn names(state: &StateDir) -> Result<Vec<String>, RecordError> {
     let path = state.repairs();
     let listed = |source| RecordError::List { path: path.clone(), source };
     let folder = match std::fs::read_dir(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         folder => folder.map_err(listed)?,
     };
-    let mut ids = Vec::new();
+    let mut names = Vec::new();
     for entry in folder {
-        let name = entry.map_err(listed)?.file_name();
-        // A file that is still being written begins with a dot.
-        if let Some(id) = name.to_str().and_then(|n| n.strip_suffix(".json")).filter(|id| !id.starts_with('.')) {
-            ids.push(id.to_owned());
-        }
+        names.extend(entry.map_err(listed)?.file_name().into_string().ok());
     }
-    ids.sort();
-    Ok(ids)
+    Ok(names)
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use super::{RecordError, StateDir, make_folder};
 use crate::facts::{Backend, TableFamily};
-use crate::host::{FileError, Host};
-use crate::plan::Plan;
+use crate::host::{FILE_LIMIT, FileError, Host};
+use crate::plan::{Content, Plan};
 
 /// How far a repair got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,35 +131,6 @@ pub enum Opening {
     Rich(String),
 }
 
-/// A file's bytes, in the record as text where they are text.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Content {
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-impl Content {
-    pub fn bytes(&self) -> &[u8] {
-        match self {
-            Content::Text(text) => text.as_bytes(),
-            Content::Bytes(bytes) => bytes,
-        }
-    }
-}
-
-impl From<Vec<u8>> for Content {
-    fn from(bytes: Vec<u8>) -> Content {
-        String::from_utf8(bytes).map_or_else(|error| Content::Bytes(error.into_bytes()), Content::Text)
-    }
-}
-
-impl std::fmt::Debug for Content {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} bytes", self.bytes().len())
-    }
-}
-
 impl Entry {
     pub fn new(plan: Plan, before: &str, evidence: Value) -> Entry {
         Entry {
@@ -184,6 +155,9 @@ impl Entry {
         let form = |source| RecordError::Form { id: self.id.clone(), source };
         let mut text = serde_json::to_vec_pretty(self).map_err(form)?;
         text.push(b'\n');
+        if text.len() as u64 > FILE_LIMIT {
+            return Err(RecordError::TooLarge { id: self.id.clone() });
+        }
         host.replace(&path, &text, 0o600).map_err(|source| RecordError::Write { id: self.id.clone(), source })
     }
 

@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::host::{FileError, ReplaceError};
 
 pub use history::{History, history};
-pub use ledger::{Content, Entry, Opening, Phase, Replaced, Saved, StepEntry, Undo};
+pub use ledger::{Entry, Opening, Phase, Replaced, Saved, StepEntry, Undo};
 pub use recover::{Recovered, recover};
 pub(crate) use undo::roll_back;
 pub use undo::{UndoError, Undone, undo};
@@ -72,6 +72,9 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+    /// What cannot be read again must not be begun.
+    #[error("the record of repair {id} would be larger than {} bytes", crate::host::FILE_LIMIT)]
+    TooLarge { id: String },
     #[error("there is no repair `{0}`; `ssh-rescue history` lists them")]
     NoSuch(String),
 }

@@ -1,6 +1,6 @@
 //! Taking back what a pass left behind that was ended in the middle.
 
-use super::history::ids;
+use super::history::{half_written, ids};
 use super::undo::roll_back;
 use super::{Entry, Phase, RecordError, StateDir, Undo};
 use crate::facts::escape;
@@ -18,6 +18,9 @@ pub struct Recovered {
 /// understood is set aside. The caller holds the lock.
 pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordError> {
     let mut recovered = Vec::new();
+    for id in half_written(state)? {
+        host.sweep(&state.file(&id)?);
+    }
     for id in ids(state)?.into_iter().rev() {
         match Entry::load(host, state, &id) {
             Ok(entry) if matches!(entry.phase, Phase::Intent | Phase::Applied) => {

@@ -101,6 +101,9 @@ impl Place {
         let left: Vec<_> = fs::read_dir(&self.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
         let own = |name: &&std::ffi::OsString| *name == "a" || *name == "state";
         assert_eq!(left.iter().filter(|n| !own(n)).count(), 0, "{point}: {left:?}");
+        let repairs = fs::read_dir(self.state.path().join("repairs")).into_iter().flatten();
+        let half = repairs.filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with('.'));
+        assert_eq!(half.count(), 0, "{point}: half a record is left");
         assert!(recover(&host, &self.state).unwrap().is_empty(), "{point}: a second time");
     }
 }
