@@ -24,8 +24,10 @@ pub mod policy;
 pub mod apply;
 pub mod host;
 pub mod observe;
+pub mod pass;
 pub mod record;
 pub mod rehearse;
+pub mod verify;
 
 /// An error and its sources as one line, `a: b: c`.
 pub fn chain(error: &dyn std::error::Error) -> String {

@@ -8,8 +8,9 @@ use zbus::Connection;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
 use super::{StepError, tool};
+use crate::decode::systemctl_show;
 use crate::facts::escape;
-use crate::host::{BusError, Host};
+use crate::host::{BusError, Host, Output};
 
 const NAME: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
@@ -31,6 +32,9 @@ pub struct State {
 }
 
 pub fn state(host: &Host, unit: &str) -> Result<State, StepError> {
+    if !has_bus(host) {
+        return shown(host, unit);
+    }
     talk(host, async |bus| {
         let path = load(bus, unit).await?;
         now(bus, &path).await
@@ -42,7 +46,26 @@ pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Op
     if let Some(sshd) = sshd {
         test(host, sshd)?;
     }
-    let state = talk(host, async |bus| {
+    let state = if has_bus(host) {
+        start_by_bus(host, unit, reset_failed, unmask)?
+    } else {
+        if unmask {
+            systemctl(host, &["unmask", unit])?;
+        }
+        if reset_failed {
+            let _ = systemctl(host, &["reset-failed", unit]);
+        }
+        systemctl(host, &["start", unit])?;
+        shown(host, unit)?
+    };
+    match state.active {
+        true => Ok(()),
+        false => Err(StepError::Unit { unit: escape(unit), state: escape(&state.words) }),
+    }
+}
+
+fn start_by_bus(host: &Host, unit: &str, reset_failed: bool, unmask: bool) -> Result<State, StepError> {
+    talk(host, async |bus| {
         if unmask {
             // A mask of /run and one of /etc are two files.
             for runtime in [false, true] {
@@ -57,15 +80,15 @@ pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Op
         manage(bus, "StartUnit", &(unit, "replace")).await?;
         let path = load(bus, unit).await?;
         settled(bus, &path).await
-    })?;
-    match state.active {
-        true => Ok(()),
-        false => Err(StepError::Unit { unit: escape(unit), state: escape(&state.words) }),
-    }
+    })
 }
 
 /// Brings a unit back to where it was before [`start`].
 pub fn put_back(host: &Host, unit: &str, active: bool, masked: bool) -> Result<(), StepError> {
+    if !has_bus(host) {
+        let verbs = [("stop", !active), ("mask", masked)].into_iter().filter(|(_, wanted)| *wanted);
+        return verbs.map(|(verb, _)| verb).try_for_each(|verb| systemctl(host, &[verb, unit]).map(drop));
+    }
     talk(host, async |bus| {
         let path = load(bus, unit).await?;
         let words = now(bus, &path).await?.words;
@@ -112,6 +135,27 @@ fn test(host: &Host, sshd: &Path) -> Result<(), StepError> {
         }
         result => result.map(drop),
     }
+}
+
+/// A small host may have no dbus-daemon: systemctl(1) has a way of its own to systemd.
+fn has_bus(host: &Host) -> bool {
+    !matches!(host.systemd(DEADLINE, async |_| Ok(())), Err(BusError::Missing))
+}
+
+fn systemctl(host: &Host, args: &[&str]) -> Result<Output, StepError> {
+    tool(host, "systemctl", args, &[], JOB)
+}
+
+fn shown(host: &Host, unit: &str) -> Result<State, StepError> {
+    let output = systemctl(host, &["show", "--property=Id,LoadState,ActiveState,SubState,UnitFileState", unit])?;
+    let units = systemctl_show::units(&output.stdout);
+    let unit = units.first().ok_or_else(|| StepError::Unit { unit: escape(unit), state: "not known".into() })?;
+    Ok(State {
+        active: unit.active(),
+        masked: unit.masked(),
+        enabled: unit.unit_file_state.starts_with("enabled"),
+        words: format!("{} ({})", unit.active_state, unit.sub_state),
+    })
 }
 
 fn talk<T>(host: &Host, talk: impl AsyncFnOnce(&Connection) -> Result<T, BusError>) -> Result<T, StepError> {
