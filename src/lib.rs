@@ -29,6 +29,8 @@ pub mod record;
 pub mod rehearse;
 pub mod verify;
 
+pub mod cli;
+
 /// An error and its sources as one line, `a: b: c`.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -6,6 +6,8 @@
 pub mod accept;
 mod model;
 mod step;
+mod words;
 
 pub use model::*;
 pub use step::*;
+pub use words::words;

@@ -1,0 +1,168 @@
+//! The command line: one file a verb, the report for people and for machines.
+#![forbid(unsafe_code)]
+
+mod drill;
+mod history;
+mod policy;
+mod policy_file;
+mod screen;
+mod undo;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use serde::Serialize;
+use serde_json::json;
+use thiserror::Error;
+
+use crate::host::Host;
+use crate::policy::{Mistake, Policy};
+use crate::record::{RecordError, UndoError};
+use crate::rehearse::drill::DrillError;
+use policy_file::{PolicyFileError, Source};
+use screen::Screen;
+
+/// The version of the JSON that every verb prints.
+const VERSION: u32 = 1;
+
+/// Keeps SSH reachable on the host that it runs on.
+#[derive(Debug, Parser)]
+#[command(name = "ssh-rescue", version, max_term_width = 100)]
+#[command(after_help = "Exit status: 0 reachable, 1 at risk, 2 blocked, 3 unknown or the verb itself failed.")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    json: bool,
+    /// The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// List what was repaired on this host
+    History,
+    /// Take a repair back
+    Undo(undo::Undo),
+    /// Check, show or write the policy
+    Policy(policy::PolicyVerb),
+    /// Lock scratch hosts out in many ways and rescue them; the live host is not touched
+    Drill(drill::Drill),
+}
+
+/// What every verb gets.
+struct Context {
+    host: Host,
+    screen: Screen,
+    json: bool,
+    policy: Option<PathBuf>,
+}
+
+/// How a verb ends: the exit status of a monitoring plugin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    Ok = 0,
+    Warning = 1,
+    Unknown = 3,
+}
+
+#[derive(Debug, Error)]
+enum CliError {
+    #[error(transparent)]
+    PolicyFile(#[from] PolicyFileError),
+    /// The mistakes in a policy as they are shown.
+    #[error("the policy has {} {}", mistakes.len(), if mistakes.len() == 1 { "mistake" } else { "mistakes" })]
+    Mistakes { mistakes: Vec<Mistake>, shown: String },
+    #[error("{0} needs root")]
+    Root(&'static str),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error(transparent)]
+    Undo(#[from] UndoError),
+    #[error(transparent)]
+    Drill(#[from] DrillError),
+    #[error("print the report")]
+    Print(#[source] io::Error),
+    #[error("print the report")]
+    Json(#[from] serde_json::Error),
+}
+
+/// Does what the arguments (the program's name first) ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // 2 would say that SSH is blocked.
+            return if error.use_stderr() { Status::Unknown.into() } else { Status::Ok.into() };
+        }
+    };
+    let context = Context { host: Host::live(), screen: Screen::of_stdout(), json: cli.json, policy: cli.policy };
+    match cli.verb.run(&context) {
+        Ok(status) => status.into(),
+        Err(error) => {
+            context.fail(&error);
+            Status::Unknown.into()
+        }
+    }
+}
+
+impl Verb {
+    fn run(&self, context: &Context) -> Result<Status, CliError> {
+        match self {
+            Verb::History => history::run(context),
+            Verb::Undo(verb) => verb.run(context),
+            Verb::Policy(verb) => verb.run(context),
+            Verb::Drill(verb) => verb.run(context),
+        }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(status as u8)
+    }
+}
+
+impl Context {
+    /// The policy that is in force, and where it comes from.
+    fn policy(&self) -> Result<(Policy, Source), CliError> {
+        policy_file::load(&self.host, self.policy.as_deref())
+    }
+
+    /// Prints one JSON document: `version`, and the members of `body`.
+    fn machine(&self, body: &impl Serialize) -> Result<(), CliError> {
+        #[derive(Serialize)]
+        struct Versioned<'a, T> {
+            version: u32,
+            #[serde(flatten)]
+            body: &'a T,
+        }
+        let mut text = serde_json::to_string_pretty(&Versioned { version: VERSION, body })?;
+        text.push('\n');
+        screen::print(&text).map_err(CliError::Print)
+    }
+
+    fn people(&self, text: &str) -> Result<(), CliError> {
+        screen::print(&self.screen.fit(text)).map_err(CliError::Print)
+    }
+
+    fn fail(&self, error: &CliError) {
+        let mut text = format!("ssh-rescue: {}\n", screen::clean(&crate::chain(error)));
+        if let CliError::Mistakes { shown, .. } = error {
+            text = format!("{shown}\n{text}");
+        }
+        if !self.host.privileged() {
+            text.push_str("ssh-rescue: this was tried without root; root may be needed\n");
+        }
+        eprint!("{}", Screen::of_stderr().fit(&text));
+        if self.json {
+            let _ = self.machine(&json!({"error": crate::chain(error)}));
+        }
+    }
+}

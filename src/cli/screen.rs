@@ -1,0 +1,106 @@
+//! What the reader's screen can show: colour on a terminal, plain ASCII on a serial console and in a file.
+
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use crate::facts::escape;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Screen {
+    rich: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Good,
+    Warn,
+    Bad,
+    Faint,
+}
+
+impl Screen {
+    pub fn of_stdout() -> Screen {
+        Screen::new(io::stdout().is_terminal())
+    }
+
+    pub fn of_stderr() -> Screen {
+        Screen::new(io::stderr().is_terminal())
+    }
+
+    fn new(terminal: bool) -> Screen {
+        let term = std::env::var("TERM").unwrap_or_default();
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Screen { rich: rich(terminal, &term, no_colour) }
+    }
+
+    /// The text in a colour, where there are colours.
+    pub fn tone(self, tone: Tone, text: &str) -> String {
+        let code = match tone {
+            Tone::Good => "1;32",
+            Tone::Warn => "1;33",
+            Tone::Bad => "1;31",
+            Tone::Faint => "2",
+        };
+        if self.rich { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The whole text as this screen can show it.
+    pub fn fit(self, text: &str) -> String {
+        if self.rich { text.to_owned() } else { ascii(text) }
+    }
+}
+
+/// `no-color.org`; a serial console says `dumb` or `vt100`, `vt220`, …
+fn rich(terminal: bool, term: &str, no_colour: bool) -> bool {
+    terminal && !no_colour && !term.is_empty() && term != "dumb" && !term.starts_with("vt")
+}
+
+fn ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '…' => out.push_str("..."),
+            c if c.is_ascii() => out.push(c),
+            c => out.extend(c.escape_unicode()),
+        }
+    }
+    out
+}
+
+/// A message of any length that may hold text of the host: what a terminal would obey is shown.
+pub fn clean(text: &str) -> String {
+    text.chars().map(|c| escape(c.encode_utf8(&mut [0; 4]))).collect()
+}
+
+/// Writes to standard output. A reader that has gone away is no error.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_console_gets_ascii_and_no_colour() {
+        for (terminal, term, no_colour, expected) in [
+            (true, "xterm-256color", false, true),
+            (true, "linux", false, true),
+            (true, "vt220", false, false),
+            (true, "vt100", false, false),
+            (true, "dumb", false, false),
+            (true, "", false, false),
+            (true, "xterm", true, false),
+            (false, "xterm", false, false),
+        ] {
+            assert_eq!(rich(terminal, term, no_colour), expected, "{terminal} {term} {no_colour}");
+        }
+        let plain = Screen { rich: false };
+        assert_eq!(clean("a\x1b[2J\u{202e}b"), "a\\u{1b}[2J\\u{202e}b");
+        assert_eq!(plain.fit(&plain.tone(Tone::Bad, "a…é")), "a...\\u{e9}");
+        assert_eq!(Screen { rich: true }.tone(Tone::Bad, "x"), "\x1b[1;31mx\x1b[0m");
+    }
+}

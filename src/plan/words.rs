@@ -1,0 +1,88 @@
+//! What a plan does, for people.
+
+use ipnet::IpNet;
+
+use super::{Insert, Step, ip_table};
+use crate::facts::escape;
+
+/// More than this many sources or rules of one step are counted rather than listed.
+const LISTED: usize = 6;
+
+impl Step {
+    /// What the step does, one act a string, in the infinitive; host text is escaped.
+    pub fn words(&self) -> Vec<String> {
+        match self {
+            Step::Nft { family, table, inserts, .. } => inserted(&format!("{family} {}", escape(table)), inserts),
+            Step::Iptables { family, table, inserts, .. } => {
+                inserted(&format!("{} {}", ip_table(*family), escape(table)), inserts)
+            }
+            Step::UfwAllow { port, interface, sources, .. } => {
+                let on = interface.as_ref().map(|name| format!(" on {}", escape(name))).unwrap_or_default();
+                vec![format!("let ufw allow {} to tcp port {port}{on}", from(sources))]
+            }
+            Step::UfwRebuild { families } => {
+                let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+                vec![format!(
+                    "delete ufw's chains of {}, to which no rule leads, and let ufw build them anew",
+                    families.join(" and ")
+                )]
+            }
+            Step::FirewalldAllow { zone, port, sources, permanent, .. } => {
+                let lasting = if *permanent { "now and after a restart" } else { "until its next reload" };
+                let zone = escape(zone);
+                vec![format!("let firewalld admit {} to tcp port {port} in zone {zone}, {lasting}", from(sources))]
+            }
+            Step::FirewalldPanicOff => vec!["end firewalld's panic mode".to_owned()],
+            Step::WriteFile { path, reason, .. } => {
+                vec![format!("write {}: {}", escape(&path.to_string_lossy()), escape(reason))]
+            }
+            Step::StartUnit { unit, reset_failed, unmask } => {
+                let unmask = if *unmask { "unmask it, " } else { "" };
+                let reset = if *reset_failed { "reset its failure, " } else { "" };
+                vec![format!("start {} ({unmask}{reset}after `sshd -t`)", escape(unit))]
+            }
+            Step::Flush => vec!["save all rules, flush them and accept by default".to_owned()],
+            Step::Disable { services, ufw } => {
+                let mut whom: Vec<String> = services.iter().map(|s| escape(s)).collect();
+                if *ufw {
+                    whom.push("ufw".to_owned());
+                }
+                vec![format!("save all rules, disable {}, flush and accept by default", whom.join(", "))]
+            }
+        }
+    }
+}
+
+/// What some steps do, without repetition.
+pub fn words(steps: &[Step]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for act in steps.iter().flat_map(Step::words) {
+        if !all.contains(&act) {
+            all.push(act);
+        }
+    }
+    all
+}
+
+fn inserted(table: &str, inserts: &[Insert]) -> Vec<String> {
+    let act = |insert: &Insert| {
+        let chain = escape(&insert.chain);
+        format!("accept {} before rule {} of {table} {chain}", insert.accept.words(), insert.index + 1)
+    };
+    let mut acts: Vec<String> = inserts.iter().take(LISTED).map(act).collect();
+    if inserts.len() > LISTED {
+        acts.push(format!("and {} more rules in {table}", inserts.len() - LISTED));
+    }
+    acts
+}
+
+fn from(sources: &[Option<IpNet>]) -> String {
+    if sources.contains(&None) {
+        return "everybody".to_owned();
+    }
+    let mut words: Vec<String> = sources.iter().flatten().take(LISTED).map(ToString::to_string).collect();
+    if sources.len() > LISTED {
+        words.push(format!("{} more", sources.len() - LISTED));
+    }
+    words.join(", ")
+}

@@ -1,0 +1,5 @@
+//! The program as a person and a script meet it: arguments in, text and exit status out. Nothing here changes the host.
+
+mod common;
+mod policy;
+mod words;
