@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod hosts_access;
+pub mod ipset;
 pub mod legacy;
 pub mod nft;
 mod nft_expr;

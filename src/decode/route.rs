@@ -138,6 +138,12 @@ pub fn rule(message: &[u8]) -> Option<(Option<u32>, bool)> {
     Some((to_table, default))
 }
 
+/// RTM_NEWQDISC, RTM_NEWTFILTER: `struct tcmsg`. The interface, and the name of its kind.
+pub fn traffic_control(message: &[u8]) -> Option<(u32, String)> {
+    const TCA_KIND: u16 = 1;
+    Some((host_u32(message, 4)?, Attributes(message.get(20..)?).text(TCA_KIND)?))
+}
+
 /// The `struct rtnexthop`s of a multipath route: interface and attributes.
 #[derive(Clone)]
 struct Hops<'a>(&'a [u8]);

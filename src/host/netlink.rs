@@ -11,6 +11,7 @@ use nix::sys::socket::{
 };
 use thiserror::Error;
 
+pub const NFNL_SUBSYS_IPSET: u8 = 6;
 pub const NFNL_SUBSYS_NFTABLES: u8 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;

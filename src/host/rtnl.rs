@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use ipnet::IpNet;
 use nix::libc;
@@ -44,6 +44,19 @@ impl Rtnl {
         let socket =
             socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        Ok(Rtnl { socket, sequence: 0 })
+    }
+
+    /// A socket of NETLINK_XFRM, which speaks the same way; for [`Rtnl::dump`] only.
+    pub fn open_xfrm() -> io::Result<Rtnl> {
+        // SAFETY: no pointers; the descriptor is ours alone.
+        let socket = unsafe {
+            let socket = libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_XFRM);
+            if socket < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(socket)
+        };
         Ok(Rtnl { socket, sequence: 0 })
     }
 

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use nix::libc;
 
-use crate::decode::{legacy, nft};
-use crate::facts::{Family, Firewall, LegacyRules, NftRules, RawNft, Seen};
-use crate::host::{Host, Message, NFNL_SUBSYS_NFTABLES, Netlink, NetlinkError, read_legacy};
+use super::outside::outside;
+use crate::decode::{ipset, legacy, nft};
+use crate::facts::{Expr, Family, Firewall, IpSet, LegacyRules, NftRules, RawNft, Seen, XtMatch, XtTarget};
+use crate::host::{Host, Message, NFNL_SUBSYS_IPSET, NFNL_SUBSYS_NFTABLES, Netlink, NetlinkError, read_legacy};
 
 const NFT_MSG_GETTABLE: u8 = 1;
 const NFT_MSG_GETCHAIN: u8 = 4;
@@ -24,12 +25,47 @@ const ALL_FAMILIES: [u8; 4] = [0; 4];
 const ATTEMPTS: usize = 8;
 
 pub fn firewall(host: &Host) -> Firewall {
-    Firewall {
+    let mut firewall = Firewall {
         nft: nf_tables(),
         legacy4: legacy_tables(host, Family::Ipv4),
         legacy6: legacy_tables(host, Family::Ipv6),
         ipsets: Seen::Absent,
-        outside: Vec::new(),
+        outside: outside(host),
+    };
+    firewall.ipsets = ipsets(refer_to_ipsets(&firewall));
+    firewall
+}
+
+fn refer_to_ipsets(firewall: &Firewall) -> bool {
+    let rules = firewall.tables().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+    let mut exprs = rules.flat_map(|r| &r.exprs);
+    exprs.any(|e| matches!(e, Expr::XtMatch(XtMatch::Set { .. }) | Expr::XtTarget(XtTarget::Set)))
+}
+
+/// Asking loads the kernel's module: not done where it is not there and no rule needs it.
+fn ipsets(referred_to: bool) -> Seen<Vec<IpSet>> {
+    const IPSET_CMD_LIST: u16 = 7;
+    if !referred_to && !Path::new("/sys/module/ip_set").exists() {
+        return Seen::Absent;
+    }
+    let request =
+        Message { kind: u16::from(NFNL_SUBSYS_IPSET) << 8 | IPSET_CMD_LIST, flags: 0, body: ipset::list_request() };
+    let mut overtaken = Ok(Vec::new());
+    for _ in 0..ATTEMPTS {
+        overtaken = Netlink::netfilter().and_then(|mut netlink| netlink.dump(&request));
+        if !matches!(overtaken, Err(NetlinkError::Interrupted)) {
+            break;
+        }
+    }
+    match overtaken {
+        Ok(messages) => match ipset::sets(&messages) {
+            Some(sets) => Seen::Present(sets),
+            None => Seen::Unreadable("read the ipsets: this kernel does not tell their numbers".into()),
+        },
+        Err(error) => match error_number(&error) {
+            Some(libc::EPROTONOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP) if !referred_to => Seen::Absent,
+            _ => unreadable("the ipsets", &error),
+        },
     }
 }
 
@@ -37,7 +73,7 @@ fn nf_tables() -> Seen<NftRules> {
     let mut netlink = match open() {
         Ok(Some(netlink)) => netlink,
         Ok(None) => return Seen::Absent,
-        Err(error) => return unreadable(&error),
+        Err(error) => return unreadable("nf_tables", &error),
     };
     for _ in 0..ATTEMPTS {
         match one_generation(&mut netlink) {
@@ -46,7 +82,7 @@ fn nf_tables() -> Seen<NftRules> {
             Err(error) => match error_number(&error) {
                 // A set was deleted before its elements were asked for.
                 Some(libc::ENOENT) => {}
-                _ => return unreadable(&error),
+                _ => return unreadable("nf_tables", &error),
             },
         }
     }
@@ -72,10 +108,10 @@ fn error_number(error: &NetlinkError) -> Option<i32> {
     }
 }
 
-fn unreadable<T>(error: &NetlinkError) -> Seen<T> {
+fn unreadable<T>(what: &str, error: &NetlinkError) -> Seen<T> {
     match error_number(error) {
-        Some(libc::EPERM | libc::EACCES) => Seen::Unreadable("read nf_tables: root is needed".into()),
-        _ => Seen::Unreadable(format!("read nf_tables: {}", crate::chain(error))),
+        Some(libc::EPERM | libc::EACCES) => Seen::Unreadable(format!("read {what}: root is needed")),
+        _ => Seen::Unreadable(format!("read {what}: {}", crate::chain(error))),
     }
 }
 

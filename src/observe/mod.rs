@@ -4,6 +4,7 @@
 pub mod firewall;
 mod listeners;
 pub mod net;
+mod outside;
 mod owners;
 mod processes;
 mod resources;

@@ -1,13 +1,13 @@
 //! What is read from the kernel, against what the tools list.
 
 use serde_json::Value;
-use ssh_rescue::facts::{Backend, Expr, Firewall, Policy, Seen, Table, TableFamily, XtMatch, XtTarget};
+use ssh_rescue::facts::{Backend, Expr, Family, Firewall, Policy, Seen, Table, TableFamily, XtMatch, XtTarget, number};
 use ssh_rescue::host::{Call, Host};
 use ssh_rescue::observe::firewall::firewall;
 use ssh_rescue::observe::net::net;
 use ssh_rescue::rehearse::ruleset::load;
 
-use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root};
+use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root, tool};
 use super::corpus::{folder, recorded};
 use super::generate::case;
 use super::generated::loaded;
@@ -147,4 +147,124 @@ fn every_saved_ruleset_is_read_whole_and_told_as_its_tool_does() {
     println!("{rules} rules, {same} of them word by word");
     // Not told: options of targets that let the packet go on, times of day, concatenated loads.
     assert!(rules > 5000 && same * 100 > rules * 93, "{same} of {rules}");
+}
+
+const IPSETS: &str = "
+create gone hash:ip
+create ip hash:ip timeout 600
+create masked hash:ip netmask 24
+create net hash:net
+create net6 hash:net family inet6
+create ipport hash:ip,port
+create netiface hash:net,iface
+create ipportnet hash:ip,port,net
+create mac hash:mac
+create bip bitmap:ip range 192.0.2.0/24
+create bport bitmap:port range 1-100
+create all list:set
+create two hash:net,net
+create mark hash:ip,mark
+add ip 192.0.2.1
+add ip 192.0.2.2 timeout 0
+add masked 192.0.2.77
+add net 10.0.0.0/8
+add net 10.1.0.0/16 nomatch
+add net6 2001:db8::/32
+add ipport 192.0.2.1,tcp:22
+add netiface 192.0.2.0/24,eth0
+add ipportnet 192.0.2.1,udp:53,198.51.100.0/24
+add mac 02:00:00:00:00:01
+add bip 192.0.2.5
+add bport 22-23
+add all net
+add all ip
+add two 192.0.2.0/24,198.51.100.0/25
+add mark 192.0.2.9,0x63
+destroy gone
+";
+
+#[test]
+fn ipsets_of_every_type_are_read() {
+    if !root("decode of ipsets") {
+        return;
+    }
+    let sets = loaded(&mut [], |host, _| {
+        tool(host, "ipset", &["restore"], IPSETS);
+        match firewall(host).ipsets {
+            Seen::Present(sets) => sets,
+            other => panic!("{other:?}"),
+        }
+    })
+    .unwrap();
+    let set = |name: &str| sets.iter().find(|s| s.name == name).unwrap();
+    let v4 = |first: &str, last: &str| -> Option<(u128, u128)> {
+        Some((number(first.parse().unwrap()), number(last.parse().unwrap())))
+    };
+    assert!(sets.iter().all(|s| s.opaque.is_none()), "{sets:?}");
+    let indices: Vec<u16> = ["ip", "masked", "net"].iter().map(|n| set(n).index).collect();
+    assert!(indices.windows(2).all(|w| w[0] + 1 == w[1]), "{indices:?}");
+    assert_eq!(
+        (set("net").family, set("net6").family, set("all").family),
+        (Some(Family::Ipv4), Some(Family::Ipv6), None)
+    );
+    let mut timeouts: Vec<_> = set("ip").members.iter().map(|m| (m.address, m.has_timeout)).collect();
+    timeouts.sort();
+    assert_eq!(timeouts, [(v4("192.0.2.1", "192.0.2.1"), true), (v4("192.0.2.2", "192.0.2.2"), false)]);
+    assert_eq!(set("masked").members[0].address, v4("192.0.2.0", "192.0.2.255"));
+    let mut nets: Vec<_> = set("net").members.iter().map(|m| (m.address, m.nomatch)).collect();
+    nets.sort();
+    assert_eq!(nets, [(v4("10.0.0.0", "10.255.255.255"), false), (v4("10.1.0.0", "10.1.255.255"), true)]);
+    assert_eq!(set("net6").members[0].address, v4("2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"));
+    let one = |name: &str| set(name).members[0].clone();
+    assert_eq!((one("ipport").proto, one("ipport").port), (Some(6), Some((22, 22))));
+    assert_eq!(one("netiface").interface.as_deref(), Some("eth0"));
+    let third = one("ipportnet");
+    assert_eq!(
+        (third.proto, third.port, third.address2),
+        (Some(17), Some((53, 53)), v4("198.51.100.0", "198.51.100.255"))
+    );
+    assert_eq!(one("mac").mac, Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!(one("bip").address, v4("192.0.2.5", "192.0.2.5"));
+    let ports: Vec<_> = set("bport").members.iter().map(|m| m.port).collect();
+    assert_eq!(ports, [Some((22, 22)), Some((23, 23))]);
+    let names: Vec<_> = set("all").members.iter().map(|m| m.set.as_deref()).collect();
+    assert_eq!(names, [Some("net"), Some("ip")]);
+    assert_eq!(one("two").address2, v4("198.51.100.0", "198.51.100.127"));
+    assert_eq!(one("mark").mark, Some(0x63));
+}
+
+#[test]
+fn a_set_of_many_members_is_read_whole() {
+    if !root("decode of a large ipset") {
+        return;
+    }
+    let members: String = (0..20_000).map(|n| format!("add many 10.0.{}.{}\n", n / 256, n % 256)).collect();
+    let sets = loaded(&mut [], |host, _| {
+        tool(host, "ipset", &["restore"], &format!("create many hash:ip\n{members}create last hash:ip\n"));
+        firewall(host).ipsets
+    })
+    .unwrap();
+    let sizes: Vec<_> = sets.present().unwrap().iter().map(|s| (s.name.as_str(), s.members.len())).collect();
+    assert_eq!(sizes, [("many", 20_000), ("last", 0)]);
+}
+
+#[test]
+fn what_is_outside_netfilter_is_named() {
+    if !root("detection of traffic control and IPsec") {
+        return;
+    }
+    let (before, after) = loaded(&mut [], |host, _| {
+        let before = firewall(host).outside;
+        tool(host, "tc", &["qdisc", "add", "dev", "eth0", "clsact"], "");
+        let program = ["filter", "add", "dev", "eth0", "ingress", "bpf", "direct-action", "bytecode", "1,6 0 0 0"];
+        tool(host, "tc", &program, "");
+        let policy =
+            ["xfrm", "policy", "add", "src", "198.51.100.0/24", "dst", "0.0.0.0/0", "dir", "in", "action", "block"];
+        tool(host, "ip", &policy, "");
+        (before, firewall(host).outside)
+    })
+    .unwrap();
+    assert_eq!(before, []);
+    let kinds: Vec<_> = after.iter().map(|o| (o.kind, o.place.as_str())).collect();
+    assert_eq!(kinds, [("tc-ingress", "eth0"), ("xfrm", "IPsec policies")]);
 }
