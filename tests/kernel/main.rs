@@ -18,3 +18,4 @@ mod owners;
 mod record;
 mod rehearsal;
 mod scratch;
+mod verified;
