@@ -54,6 +54,7 @@ pub fn listener(body: &[u8]) -> Option<Listener> {
         queued: word(fixed, RQUEUE)?,
         backlog: word(fixed, WQUEUE)?,
         owners: Seen::Absent,
+        greeting: None,
     })
 }
 

@@ -97,6 +97,9 @@ pub struct Listener {
     pub queued: u32,
     pub backlog: u32,
     pub owners: Seen<Vec<SocketOwner>>,
+    /// What the program said first to a connection from this host, at most 255 bytes; asked only of one that is no SSH server
+    /// by its name.
+    pub greeting: Option<String>,
 }
 
 impl Listener {
@@ -121,4 +124,14 @@ pub struct SocketOwner {
     pub unit: Option<String>,
     /// One letter as in /proc/PID/stat: `T` is stopped.
     pub state: char,
+}
+
+impl SocketOwner {
+    /// Whether the program is an SSH server by its name.
+    pub fn is_ssh_server(&self) -> bool {
+        const SERVERS: [&str; 4] = ["sshd", "sshd-session", "dropbear", "tinysshd"];
+        let exe = self.exe.as_deref().map(|e| e.trim_end_matches(" (deleted)"));
+        let program = exe.and_then(|e| e.rsplit('/').next());
+        SERVERS.contains(&program.unwrap_or(&self.name))
+    }
 }

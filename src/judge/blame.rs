@@ -177,6 +177,7 @@ fn cause(blocked: &Blocked) -> String {
         (Gate::Wrappers, Some(line), Some(rule)) => format!("line {line} of {place} (`{rule}`) bars it"),
         (Gate::Firewall, Some(n), Some(rule)) => format!("rule {n} of {place} (`{rule}`) {}", deed(blocked)),
         (Gate::Firewall, None, Some(rule)) => format!("the {rule} of {place} {}", deed(blocked)),
+        (Gate::Listener, _, Some(words)) => words,
         (_, _, Some(rule)) => format!("{place}: {rule}"),
         (_, _, None) => place,
     }
@@ -203,8 +204,13 @@ pub fn sentence(verdict: Verdict, intent: &Intent, gates: &[PathGates], findings
             };
             let also = match blocked.by.gate {
                 Gate::Listener | Gate::Sshd => {
-                    let sshd =
-                        findings.iter().find(|f| f.code.starts_with("sshd.") && f.severity == Severity::Critical);
+                    // The listener has been named already: what is behind it?
+                    let behind = |f: &&Finding| {
+                        f.severity == Severity::Critical
+                            && f.code.starts_with("sshd.")
+                            && !f.code.starts_with("sshd.listener.")
+                    };
+                    let sshd = findings.iter().find(behind);
                     sshd.map(|f| format!(" ({})", f.summary)).unwrap_or_default()
                 }
                 _ => String::new(),

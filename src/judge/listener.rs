@@ -6,9 +6,6 @@ use super::{Blame, Finding, Gate, Path, PathVerdict, Severity, Symptom, paths};
 use crate::facts::{AddrSet, Family, Listener, Seen, Snapshot, SocketOwner, escape};
 use crate::policy::{Mode, Policy};
 
-/// Programs that speak the SSH protocol themselves.
-const SERVERS: [&str; 5] = ["sshd", "sshd-session", "dropbear", "tinysshd", "tinysshd-makekey"];
-
 /// What a connection on one path meets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Service {
@@ -132,6 +129,10 @@ fn served(listener: &Listener, snapshot: &Snapshot) -> Service {
         Seen::Unreadable(why) => return Service::Unknown(format!("who holds {}: {why}", socket(listener))),
     };
     let Some(server) = owners.iter().find(|o| is_server(o, snapshot)) else {
+        // sslh, haproxy, inetd and their like hand the connection on to one.
+        if listener.greeting.as_deref().is_some_and(|g| g.starts_with("SSH-")) {
+            return Service::Served;
+        }
         let words = format!("{} is held by a program that is no SSH server: {}", socket(listener), names(owners));
         return Service::Missing { code: "sshd.listener.stranger", symptom: Symptom::NoBanner, words };
     };
@@ -144,20 +145,15 @@ fn served(listener: &Listener, snapshot: &Snapshot) -> Service {
 
 /// An SSH server, or systemd that starts one for each connection or at the first (ssh.socket).
 fn is_server(owner: &SocketOwner, snapshot: &Snapshot) -> bool {
-    let exe = owner.exe.as_deref().map(|e| e.trim_end_matches(" (deleted)"));
-    let program = exe.and_then(|e| e.rsplit('/').next());
-    let runs = |name: &str| SERVERS.contains(&name);
-    match (owner.pid, program) {
-        (1, _) => match &snapshot.sshd.units {
+    if owner.pid == 1 {
+        return match &snapshot.sshd.units {
             Seen::Present(units) => units.iter().any(|u| u.name.ends_with(".socket") && u.active()),
             _ => true,
-        },
-        (_, Some(program)) => {
-            let binary = snapshot.sshd.binary.present().and_then(|b| b.path.file_name());
-            runs(program) || binary.is_some_and(|b| b == program)
-        }
-        (_, None) => runs(&owner.name),
+        };
     }
+    // A binary of another name is one all the same if it is the one that was found.
+    let found = snapshot.sshd.binary.present().map(|b| b.path.as_path());
+    owner.is_ssh_server() || owner.exe.as_deref().is_some_and(|e| found == Some(std::path::Path::new(e)))
 }
 
 fn on_port(snapshot: &Snapshot, port: u16) -> Vec<&Listener> {
@@ -188,4 +184,140 @@ fn names(owners: &[SocketOwner]) -> String {
         names.push(format!("and {} more", owners.len() - SHOWN));
     }
     names.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{V4, V6, healthy, listener as socket, owner, unit};
+    use super::*;
+    use crate::facts::SocketOwner;
+
+    /// The code of what is missing by IPv4 and by IPv6, `served`, or `unknown`.
+    fn seen(snapshot: &Snapshot) -> [&'static str; 2] {
+        let policy = Policy::default();
+        let paths = paths(&policy, &snapshot.net);
+        assert_eq!(paths.iter().map(|p| p.address.to_string()).collect::<Vec<_>>(), [V4, V6]);
+        let mut words = ["", ""];
+        for (word, path) in words.iter_mut().zip(&paths) {
+            *word = match service(path, snapshot) {
+                Service::Served => "served",
+                Service::Missing { code, .. } => code,
+                Service::Unknown(_) => "unknown",
+            };
+        }
+        words
+    }
+
+    fn with(sockets: Vec<Listener>) -> Snapshot {
+        Snapshot { listeners: Seen::Present(sockets), ..healthy() }
+    }
+
+    fn owned(address: &str, owners: Vec<SocketOwner>) -> Listener {
+        Listener { owners: Seen::Present(owners), ..socket(address, 22) }
+    }
+
+    #[test]
+    fn sshd_on_both_wildcards_serves() {
+        assert_eq!(seen(&healthy()), ["served"; 2]);
+        assert!(findings(&Policy::default(), &healthy()).is_empty());
+        assert!(serving(&healthy(), 22) && !serving(&healthy(), 2222));
+    }
+
+    #[test]
+    fn nothing_on_the_port_refuses() {
+        let snapshot = with(vec![socket("0.0.0.0", 2222)]);
+        assert_eq!(seen(&snapshot), ["sshd.listener.none"; 2]);
+        let [finding] = &findings(&Policy::default(), &snapshot)[..] else { panic!("one finding for both families") };
+        assert_eq!((finding.code, finding.severity), ("sshd.listener.none", Severity::Critical));
+    }
+
+    #[test]
+    fn another_address_or_family_does_not_serve() {
+        assert_eq!(seen(&with(vec![socket("127.0.0.1", 22), socket("::1", 22)])), ["sshd.listener.address"; 2]);
+        assert_eq!(seen(&with(vec![socket(V4, 22)])), ["served", "sshd.listener.address"]);
+        assert_eq!(seen(&with(vec![socket("::", 22)])), ["sshd.listener.address", "served"]);
+        let both = Listener { v6_only: false, ..socket("::", 22) };
+        assert_eq!(seen(&with(vec![both])), ["served"; 2]);
+    }
+
+    #[test]
+    fn a_socket_bound_to_another_interface_does_not_serve() {
+        let bound = |index| with(vec![Listener { interface: Some(index), ..socket("0.0.0.0", 22) }]);
+        assert_eq!(seen(&bound(2))[0], "served");
+        assert_eq!(seen(&bound(3))[0], "sshd.listener.address");
+    }
+
+    #[test]
+    fn a_stranger_serves_only_if_it_greets_as_ssh_does() {
+        let nginx = owned("0.0.0.0", vec![owner(9, "nginx", "/usr/sbin/nginx")]);
+        assert_eq!(seen(&with(vec![nginx.clone()]))[0], "sshd.listener.stranger");
+        let greets = |text: &str| with(vec![Listener { greeting: Some(text.into()), ..nginx.clone() }]);
+        assert_eq!(seen(&greets("220 mail ESMTP"))[0], "sshd.listener.stranger");
+        assert_eq!(seen(&greets("SSH-2.0-OpenSSH_9.2\r\n"))[0], "served");
+    }
+
+    #[test]
+    fn a_stranger_on_the_address_itself_takes_it_from_sshd_on_the_wildcard() {
+        let nginx = owned(V4, vec![owner(9, "nginx", "/usr/sbin/nginx")]);
+        assert_eq!(
+            seen(&with(vec![socket("0.0.0.0", 22), nginx, socket("::", 22)])),
+            ["sshd.listener.stranger", "served"]
+        );
+    }
+
+    #[test]
+    fn other_servers_and_replaced_programs_are_known() {
+        for (name, exe) in [
+            ("dropbear", "/usr/sbin/dropbear"),
+            ("sshd", "/usr/sbin/sshd (deleted)"),
+            ("tinysshd", "/usr/sbin/tinysshd"),
+        ] {
+            assert_eq!(seen(&with(vec![owned("0.0.0.0", vec![owner(9, name, exe)])]))[0], "served", "{exe}");
+        }
+    }
+
+    #[test]
+    fn systemd_serves_where_a_socket_of_sshd_is_active() {
+        let mut snapshot = with(vec![owned("0.0.0.0", vec![owner(1, "systemd", "/usr/lib/systemd/systemd")])]);
+        assert_eq!(seen(&snapshot)[0], "sshd.listener.stranger");
+        snapshot.sshd.units = Seen::Present(vec![unit("ssh.socket", "active", "enabled")]);
+        assert_eq!(seen(&snapshot)[0], "served");
+    }
+
+    #[test]
+    fn a_stopped_sshd_gives_no_banner() {
+        let stopped = SocketOwner { state: 'T', ..owner(612, "sshd", "/usr/sbin/sshd") };
+        let snapshot = with(vec![owned("0.0.0.0", vec![stopped])]);
+        let mut verdict = PathVerdict::open(paths(&Policy::default(), &snapshot.net).remove(0));
+        listener(&mut verdict, &snapshot);
+        assert!(verdict.admitted.is_empty());
+        let by = &verdict.blocked[0].by;
+        assert_eq!((verdict.blocked[0].symptom, by.gate), (Symptom::NoBanner, Gate::Listener));
+        assert_eq!(by.rule.as_deref(), Some("sshd (pid 612) holds 0.0.0.0:22 and is stopped"));
+    }
+
+    #[test]
+    fn a_queue_is_full_beyond_its_backlog() {
+        let queued = |queued| with(vec![Listener { queued, ..socket("0.0.0.0", 22) }]);
+        assert_eq!(seen(&queued(128))[0], "served");
+        assert_eq!(seen(&queued(129))[0], "sshd.listener.queue-full");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unknown() {
+        let hidden = Listener { owners: Seen::Unreadable("root is needed".into()), ..socket("0.0.0.0", 22) };
+        assert_eq!(seen(&with(vec![hidden]))[0], "unknown");
+        let snapshot = Snapshot { listeners: Seen::Unreadable("open netlink: refused".into()), ..healthy() };
+        assert_eq!(seen(&snapshot), ["unknown"; 2]);
+        let mut verdict = PathVerdict::open(paths(&Policy::default(), &snapshot.net).remove(0));
+        listener(&mut verdict, &snapshot);
+        assert!(verdict.admitted.is_empty() && verdict.blocked.is_empty() && verdict.unknown_sources().is_full());
+    }
+
+    #[test]
+    fn names_from_the_host_are_escaped() {
+        let hostile = owned("0.0.0.0", vec![owner(9, "evil\x1b[31m", "/tmp/evil")]);
+        let [finding, ..] = &findings(&Policy::default(), &with(vec![hostile]))[..] else { panic!("a finding") };
+        assert!(!finding.summary.contains('\x1b'), "{}", finding.summary);
+    }
 }

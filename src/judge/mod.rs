@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 
 pub mod blame;
+#[cfg(test)]
+mod fixture;
 mod intent;
 pub mod listener;
 pub mod netfilter;

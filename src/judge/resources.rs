@@ -65,3 +65,58 @@ fn disk(disk: &Disk) -> Vec<Finding> {
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
     Finding { code, severity, summary, evidence, mendable: false, mend: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::healthy;
+    use super::*;
+    use crate::facts::Resources;
+
+    fn codes(change: impl FnOnce(&mut Resources)) -> Vec<(&'static str, Severity)> {
+        let mut snapshot = healthy();
+        change(&mut snapshot.resources);
+        findings(&Policy::default(), &snapshot).iter().map(|f| (f.code, f.severity)).collect()
+    }
+
+    fn disk() -> Disk {
+        let mount_point = "/".into();
+        Disk {
+            mount_point,
+            total: 10 << 30,
+            available: 1 << 30,
+            inodes_total: 1000,
+            inodes_free: 500,
+            read_only: false,
+        }
+    }
+
+    #[test]
+    fn room_enough_is_nothing_to_say() {
+        assert_eq!(codes(|r| r.disks = vec![disk()]), []);
+    }
+
+    #[test]
+    fn what_is_full_is_named() {
+        assert_eq!(
+            codes(|r| r.disks = vec![Disk { available: 4096, ..disk() }]),
+            [("resources.disk.full", Severity::Warning)]
+        );
+        assert_eq!(
+            codes(|r| r.disks = vec![Disk { inodes_free: 0, ..disk() }]),
+            [("resources.disk.inodes", Severity::Warning)]
+        );
+        assert_eq!(
+            codes(|r| r.disks = vec![Disk { read_only: true, ..disk() }]),
+            [("resources.disk.read-only", Severity::Warning)]
+        );
+        assert_eq!(codes(|r| r.memory_available = 1 << 20), [("resources.memory.low", Severity::Warning)]);
+        assert_eq!(codes(|r| r.conntrack = Some((65536, 65536))), [("resources.conntrack.full", Severity::Critical)]);
+        assert_eq!(codes(|r| r.conntrack = Some((60000, 65536))), [("resources.conntrack.low", Severity::Warning)]);
+    }
+
+    #[test]
+    fn a_file_system_without_a_count_of_inodes_has_enough() {
+        assert_eq!(codes(|r| r.disks = vec![Disk { inodes_total: 0, inodes_free: 0, ..disk() }]), []);
+        assert_eq!(codes(|r| r.memory_total = 0), []);
+    }
+}

@@ -9,8 +9,8 @@ use crate::policy::{Mode, Policy};
 
 /// What `sshd -t` says, and the code that it stands for (sshd.c, servconf.c, authfile.c of OpenSSH).
 const COMPLAINTS: [(&str, &str); 6] = [
+    ("are too open", "sshd.keys.mode"),
     ("no hostkeys available", "sshd.keys.missing"),
-    ("UNPROTECTED PRIVATE KEY FILE", "sshd.keys.mode"),
     ("Missing privilege separation directory", "sshd.privsep.missing"),
     ("must be owned by root and not group or world-writable", "sshd.privsep.mode"),
     ("Privilege separation user", "sshd.user.missing"),
@@ -73,7 +73,7 @@ fn config(test: &ConfigTest, units: &Seen<Vec<Unit>>, serves: bool) -> Option<Fi
 /// Ports that the policy names and that sshd's configuration does not have.
 fn ports(policy: &Policy, snapshot: &Snapshot, settings: &Settings) -> Vec<Finding> {
     let sockets = snapshot.sshd.units.present();
-    if sockets.is_some_and(|units| units.iter().any(|u| u.name.ends_with(".socket") && u.active())) {
+    if sockets.is_some_and(|units| units.iter().any(|u| is_socket(u) && u.active())) {
         // systemd listens, on the ports of the socket unit: sshd's own do not count.
         return Vec::new();
     }
@@ -100,38 +100,53 @@ fn list(settings: &Settings) -> String {
 
 fn unit_findings(units: &[Unit], serves: bool) -> Vec<Finding> {
     let mut out = Vec::new();
-    let known: Vec<&Unit> = units.iter().filter(|u| u.loaded() || u.masked()).collect();
-    let any_active = known.iter().any(|u| u.active() && !u.masked());
-    for unit in &known {
-        let name = escape(&unit.name);
-        let socket = unit.name.ends_with(".socket");
-        if unit.masked() {
-            // A masked socket beside a service that is there is the usual way to turn socket activation off.
-            if socket {
-                continue;
-            }
-            let words = format!("{name} is masked: somebody wants it not to be started");
-            out.push(finding("sshd.unit.masked", risk(serves), words, json!(unit)));
-        } else if unit.active_state == "failed" {
-            let words = match unit.result.as_str() {
-                "start-limit-hit" => format!("{name} failed too often, and systemd has given it up"),
-                result => format!("{name} has failed ({})", escape(result)),
-            };
-            out.push(finding("sshd.unit.failed", risk(serves || any_active), words, json!(unit)));
-        } else if !socket && !any_active && !unit.active() {
-            let words = format!("{name} is not running ({}, {})", escape(&unit.active_state), escape(&unit.sub_state));
-            out.push(finding("sshd.unit.inactive", risk(serves), words, json!(unit)));
-        }
+    // A masked socket beside a service is the usual way to turn socket activation off; a masked alias is nothing.
+    let service = units.iter().any(|u| !is_socket(u) && u.loaded() && !u.masked());
+    let masked = units.iter().find(|u| u.masked() && !is_socket(u) && !service);
+    if let Some(unit) = masked {
+        let words = format!("{} is masked: somebody wants it not to be started", escape(&unit.name));
+        out.push(finding("sshd.unit.masked", risk(serves), words, json!(unit)));
     }
-    let starts = |u: &&&Unit| u.unit_file_state.starts_with("enabled") || u.unit_file_state == "alias";
-    let disabled: Vec<&&Unit> = known.iter().filter(|u| u.unit_file_state == "disabled").collect();
-    if known.iter().find(starts).is_none()
-        && let Some(unit) = disabled.iter().find(|u| u.active()).or(disabled.first())
+    let loaded: Vec<&Unit> = units.iter().filter(|u| u.loaded() && !u.masked()).collect();
+    let any_active = loaded.iter().any(|u| u.active());
+    for unit in &loaded {
+        out.extend(down(unit, any_active, serves));
+    }
+    let starts = |u: &&Unit| u.unit_file_state.starts_with("enabled") || u.unit_file_state == "alias";
+    let disabled = || loaded.iter().filter(|u| u.unit_file_state == "disabled");
+    if masked.is_none()
+        && !loaded.iter().copied().any(|u| starts(&u))
+        && let Some(unit) = disabled().find(|u| u.active()).or_else(|| disabled().next())
     {
         let words = format!("{} is disabled: it will not be started by the next boot", escape(&unit.name));
         out.push(finding("sshd.unit.disabled", Severity::Warning, words, json!(unit)));
     }
     out
+}
+
+fn down(unit: &Unit, any_active: bool, serves: bool) -> Option<Finding> {
+    let name = escape(&unit.name);
+    let severity = risk(serves || any_active);
+    if unit.active_state == "failed" {
+        let words = match unit.result.as_str() {
+            "start-limit-hit" => format!("{name} failed too often, and systemd has given it up"),
+            result => format!("{name} has failed ({})", escape(result)),
+        };
+        return Some(finding("sshd.unit.failed", severity, words, json!(unit)));
+    }
+    if unit.sub_state == "auto-restart" {
+        let words = format!("{name} fails again and again ({}), and systemd starts it again", escape(&unit.result));
+        return Some(finding("sshd.unit.failed", severity, words, json!(unit)));
+    }
+    if is_socket(unit) || any_active {
+        return None;
+    }
+    let words = format!("{name} is not running ({}, {})", escape(&unit.active_state), escape(&unit.sub_state));
+    Some(finding("sshd.unit.inactive", severity, words, json!(unit)))
+}
+
+fn is_socket(unit: &Unit) -> bool {
+    unit.name.ends_with(".socket")
 }
 
 fn stopped_process(process: &Process) -> Finding {
@@ -145,4 +160,118 @@ fn critical(code: &'static str, summary: String, evidence: serde_json::Value) ->
 
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
     Finding { code, severity, summary, evidence, mendable: false, mend: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{healthy, unit};
+    use super::*;
+
+    fn seen(snapshot: &Snapshot) -> Vec<(&'static str, Severity)> {
+        findings(&Policy::default(), snapshot).iter().map(|f| (f.code, f.severity)).collect()
+    }
+
+    fn down() -> Snapshot {
+        Snapshot { listeners: Seen::Present(Vec::new()), ..healthy() }
+    }
+
+    fn with_units(mut snapshot: Snapshot, units: Vec<Unit>) -> Snapshot {
+        snapshot.sshd.units = Seen::Present(units);
+        snapshot
+    }
+
+    #[test]
+    fn a_healthy_host_has_nothing_to_say() {
+        assert_eq!(seen(&healthy()), []);
+    }
+
+    #[test]
+    fn a_service_that_is_not_running_is_named() {
+        let inactive = vec![unit("ssh.service", "inactive", "enabled"), unit("ssh.socket", "inactive", "disabled")];
+        assert_eq!(seen(&with_units(down(), inactive)), [("sshd.unit.inactive", Severity::Critical)]);
+        let failed = Unit { result: "exit-code".into(), ..unit("ssh.service", "failed", "enabled") };
+        assert_eq!(seen(&with_units(down(), vec![failed])), [("sshd.unit.failed", Severity::Critical)]);
+        let again = Unit { sub_state: "auto-restart".into(), ..unit("ssh.service", "activating", "enabled") };
+        assert_eq!(seen(&with_units(down(), vec![again])), [("sshd.unit.failed", Severity::Critical)]);
+    }
+
+    #[test]
+    fn a_mask_is_somebodys_word() {
+        let masked = Unit { load_state: "masked".into(), ..unit("ssh.service", "inactive", "masked") };
+        let socket = unit("ssh.socket", "inactive", "disabled");
+        assert_eq!(seen(&with_units(down(), vec![masked.clone(), socket])), [("sshd.unit.masked", Severity::Critical)]);
+        let alias = Unit { name: "sshd.service".into(), ..masked };
+        let beside = vec![unit("ssh.service", "active", "enabled"), alias];
+        assert_eq!(seen(&with_units(healthy(), beside)), []);
+    }
+
+    #[test]
+    fn a_masked_socket_beside_a_service_is_usual() {
+        let socket = Unit { load_state: "masked".into(), ..unit("ssh.socket", "inactive", "masked") };
+        assert_eq!(seen(&with_units(healthy(), vec![unit("ssh.service", "active", "enabled"), socket])), []);
+    }
+
+    #[test]
+    fn what_the_next_boot_does_not_start_is_a_risk() {
+        let disabled = vec![unit("ssh.service", "active", "disabled"), unit("ssh.socket", "inactive", "disabled")];
+        assert_eq!(seen(&with_units(healthy(), disabled)), [("sshd.unit.disabled", Severity::Warning)]);
+        let by_socket = vec![unit("ssh.service", "active", "disabled"), unit("ssh.socket", "active", "enabled")];
+        assert_eq!(seen(&with_units(healthy(), by_socket)), []);
+    }
+
+    #[test]
+    fn a_configuration_that_fails_is_a_risk_while_sshd_runs_and_critical_when_not() {
+        let test = |said: &str, mut snapshot: Snapshot| {
+            snapshot.sshd.test =
+                Seen::Present(ConfigTest { passed: false, status: 255, messages: vec!["noise".into(), said.into()] });
+            let all = seen(&snapshot);
+            all.into_iter().find(|(code, _)| !code.starts_with("sshd.unit")).expect("a finding")
+        };
+        let bad = "/etc/ssh/sshd_config: line 3: Bad configuration option: Bogus";
+        assert_eq!(test(bad, healthy()), ("sshd.config.invalid", Severity::Warning));
+        assert_eq!(test(bad, down()), ("sshd.config.invalid", Severity::Critical));
+        let keys = "sshd: no hostkeys available -- exiting.";
+        assert_eq!(test(keys, down()), ("sshd.keys.missing", Severity::Critical));
+        let open = "Permissions 0644 for '/etc/ssh/ssh_host_rsa_key' are too open.";
+        assert_eq!(test(open, healthy()), ("sshd.keys.mode", Severity::Warning));
+        let folder = "Missing privilege separation directory: /run/sshd";
+        assert_eq!(test(folder, down()), ("sshd.privsep.missing", Severity::Info));
+        let mut bare = down();
+        bare.sshd.units = Seen::Absent;
+        assert_eq!(test(folder, bare), ("sshd.privsep.missing", Severity::Critical));
+        let mode = "/run/sshd must be owned by root and not group or world-writable.";
+        assert_eq!(test(mode, healthy()), ("sshd.privsep.mode", Severity::Warning));
+        assert_eq!(test("Privilege separation user sshd does not exist", down()).0, "sshd.user.missing");
+    }
+
+    #[test]
+    fn a_port_that_sshd_is_not_configured_for_is_named() {
+        let mut snapshot = down();
+        snapshot.sshd.settings = Seen::Present(Settings { ports: vec![2222], ..Settings::default() });
+        assert!(seen(&snapshot).contains(&("sshd.config.port", Severity::Critical)));
+        let by_address =
+            Settings { ports: vec![22], listen: vec![("192.0.2.10".parse().unwrap(), 2222)], ..Settings::default() };
+        snapshot.sshd.settings = Seen::Present(by_address);
+        assert!(seen(&snapshot).contains(&("sshd.config.port", Severity::Critical)));
+        // Under socket activation the unit says where.
+        let snapshot = with_units(snapshot, vec![unit("ssh.socket", "active", "enabled")]);
+        assert_eq!(seen(&snapshot), []);
+    }
+
+    #[test]
+    fn a_switch_and_a_missing_program_are_named() {
+        let mut snapshot = healthy();
+        snapshot.sshd.not_to_be_run = true;
+        assert_eq!(seen(&snapshot), [("sshd.not-to-be-run", Severity::Warning)]);
+        let mut snapshot = down();
+        snapshot.sshd.binary = Seen::Absent;
+        assert_eq!(seen(&snapshot), [("sshd.binary.missing", Severity::Critical)]);
+    }
+
+    #[test]
+    fn a_place_that_is_off_is_not_looked_at() {
+        let mut policy = Policy::default();
+        policy.sshd.mode = Mode::Off;
+        assert!(findings(&policy, &with_units(down(), vec![unit("ssh.service", "inactive", "enabled")])).is_empty());
+    }
 }

@@ -66,7 +66,10 @@ fn listeners(ports: &[u16]) -> (Seen<Vec<Listener>>, Processes) {
         Ok(mut sockets) => {
             let inodes: HashSet<u64> = sockets.iter().map(|l| l.inode).collect();
             let processes = Processes::walk(&inodes);
-            sockets.iter_mut().for_each(|l| l.owners = processes.owners(l.inode));
+            for socket in &mut sockets {
+                socket.owners = processes.owners(socket.inode);
+                socket.greeting = listeners::greeting(socket);
+            }
             (Seen::Present(sockets), processes)
         }
         Err(error) => (Seen::Unreadable(crate::chain(&error)), Processes::walk(&HashSet::new())),

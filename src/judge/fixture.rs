@@ -1,0 +1,114 @@
+//! A healthy host for the tests of the judges: one uplink, both families, sshd on port 22 under systemd.
+
+use std::net::IpAddr;
+
+use crate::facts::*;
+
+pub const V4: &str = "192.0.2.10";
+pub const V6: &str = "2001:db8::10";
+
+pub fn healthy() -> Snapshot {
+    Snapshot {
+        privileged: true,
+        net: Net {
+            links: Seen::Present(vec![Link {
+                index: 2,
+                name: "eth0".into(),
+                kind: 1,
+                up: true,
+                loopback: false,
+                group: 0,
+                mac: None,
+                master: None,
+                driver: None,
+                xdp: false,
+            }]),
+            addresses: Seen::Present(vec![address(V4, 24), address(V6, 64)]),
+            routes: Seen::Present(vec![default_route("0.0.0.0/0"), default_route("::/0")]),
+            policy_routing: false,
+            rp_filter: Vec::new(),
+        },
+        firewall: Firewall {
+            nft: Seen::Absent,
+            legacy4: Seen::Absent,
+            legacy6: Seen::Absent,
+            ipsets: Seen::Absent,
+            outside: Vec::new(),
+        },
+        owners: Owners { ufw: Seen::Absent, firewalld: Seen::Absent, fail2ban_running: false, docker_running: false },
+        listeners: Seen::Present(vec![listener("0.0.0.0", 22), listener("::", 22)]),
+        sshd: Sshd {
+            binary: Seen::Present(Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()] }),
+            test: Seen::Present(ConfigTest { passed: true, status: 0, messages: Vec::new() }),
+            settings: Seen::Present(Settings { ports: vec![22], ..Settings::default() }),
+            units: Seen::Present(vec![
+                unit("ssh.service", "active", "enabled"),
+                unit("ssh.socket", "inactive", "disabled"),
+            ]),
+            processes: Vec::new(),
+            not_to_be_run: false,
+            privsep_dir: Seen::Absent,
+        },
+        wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
+        resources: Resources {
+            disks: Vec::new(),
+            memory_total: 1 << 30,
+            memory_available: 1 << 29,
+            boot_time: 0,
+            conntrack: None,
+            package_manager: None,
+        },
+    }
+}
+
+fn address(text: &str, prefix: u8) -> Address {
+    Address { interface: 2, address: ip(text), prefix, global: true, tentative: false }
+}
+
+fn default_route(net: &str) -> Route {
+    let destination: ipnet::IpNet = net.parse().expect("a network");
+    Route {
+        family: Family::of(destination.network()),
+        kind: RouteKind::Unicast,
+        table: 254,
+        destination,
+        interfaces: vec![2],
+        gateway: None,
+        metric: 0,
+    }
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+pub fn listener(address: &str, port: u16) -> Listener {
+    Listener {
+        address: ip(address),
+        port,
+        v6_only: address == "::",
+        interface: None,
+        inode: 7,
+        queued: 0,
+        backlog: 128,
+        owners: Seen::Present(vec![owner(612, "sshd", "/usr/sbin/sshd")]),
+        greeting: None,
+    }
+}
+
+pub fn owner(pid: i32, name: &str, exe: &str) -> SocketOwner {
+    SocketOwner { pid, name: name.into(), exe: Some(exe.into()), unit: None, state: 'S' }
+}
+
+pub fn unit(name: &str, active: &str, file: &str) -> Unit {
+    Unit {
+        name: name.into(),
+        load_state: "loaded".into(),
+        active_state: active.into(),
+        sub_state: "dead".into(),
+        unit_file_state: file.into(),
+        result: "success".into(),
+        main_pid: 0,
+        fragment_path: String::new(),
+    }
+}
