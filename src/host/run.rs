@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::Host;
+use super::stage::bound;
 
 /// How long a tool of the host may take.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -97,7 +98,8 @@ impl Host {
     pub fn run(&self, call: &Call<'_>) -> Result<Output, RunError> {
         let program = call.program.to_owned();
         let path = self.which(call.program).ok_or_else(|| RunError::Missing { program: program.clone() })?;
-        let mut child = Command::new(path)
+        let mut command = Command::new(path);
+        command
             .args(call.args)
             .env_clear()
             .env("PATH", SEARCH.join(":"))
@@ -107,9 +109,10 @@ impl Host {
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|source| RunError::Start { program: program.clone(), source })?;
+            .stderr(Stdio::piped());
+        // A tool that outlives this process would still be writing while the next pass takes back what it did.
+        let mut child =
+            bound(&mut command).spawn().map_err(|source| RunError::Start { program: program.clone(), source })?;
         let group = Pid::from_raw(child.id() as i32);
         let input = child.stdin.take().map(|mut pipe| {
             let bytes = call.stdin.to_vec();

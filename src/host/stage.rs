@@ -37,7 +37,8 @@ impl Host {
     }
 }
 
-fn bound(command: &mut Command) -> &mut Command {
+/// The command ends with the thread that starts it.
+pub(super) fn bound(command: &mut Command) -> &mut Command {
     // SAFETY: prctl(2) is async-signal-safe, and nothing is allocated between fork and exec.
     unsafe { command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) }
 }

@@ -279,3 +279,60 @@ fn a_tool_that_fails_hangs_or_talks_nonsense_leaves_nothing() {
         });
     }
 }
+
+const ROLE: &str = "SSH_RESCUE_TEST_RULES";
+
+/// Not a test of its own: what the process does that is to be killed, in the namespaces that it is started in.
+#[test]
+fn role() {
+    if std::env::var_os(ROLE).is_some() {
+        let (host, state) = (Host::live(), StateDir::at("/run/state", "/run/lock-of-ours"));
+        let seen = seen(&host);
+        let made = make(&host, &state, &seen, everywhere(generation(&seen)));
+        std::process::exit(if made.is_ok() { 0 } else { 3 });
+    }
+}
+
+/// Runs the role, killed at the `when`th such call of any of its threads or of a tool; gives what it ended with.
+fn killed(call: &str, when: usize) -> std::process::ExitStatus {
+    std::process::Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
+        .args(["-e", &format!("inject={call}:signal=KILL:when={when}")])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "owners::role", "--nocapture", "--test-threads=1"])
+        .env(ROLE, "1")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .status()
+        .unwrap()
+}
+
+#[test]
+fn killed_between_rules_it_recovers() {
+    if !root("kill between rules") || !installed("strace") {
+        return;
+    }
+    let mut points = 0;
+    for call in ["fsync", "renameat", "sendto", "setsockopt", "wait4"] {
+        for when in 1..200 {
+            let mut whole = false;
+            scratch(|host, state| {
+                load_everywhere(host);
+                let before = rulesets(host);
+                whole = killed(call, when).code() == Some(0);
+                let recovered = ssh_rescue::record::recover(host, state).unwrap();
+                let point = format!("killed at {call} {when}: {recovered:?}");
+                assert!(!whole || recovered.len() == 1, "{point}");
+                assert_eq!(rulesets(host), before, "{point}");
+                let history = history(state).unwrap();
+                assert!(history.entries.iter().all(|e| e.phase == Phase::RolledBack), "{point}: {history:?}");
+            });
+            if whole {
+                break;
+            }
+            points += 1;
+        }
+    }
+    println!("{points} points");
+    assert!(points > 40, "only {points} points");
+}
