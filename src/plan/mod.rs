@@ -4,10 +4,135 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+mod firewall;
 mod model;
+mod owner;
+mod sshd;
 mod step;
 mod words;
+mod wrappers;
 
 pub use model::*;
 pub use step::*;
 pub use words::words;
+
+use crate::facts::Snapshot;
+use crate::judge::{Demand, Finding, Gate, Intent, Judgement, Standing};
+use crate::policy::{Mode, Policy};
+
+/// The least that brings about what the policy asks for. `id` names the repair; its rules are tagged with it.
+pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &str) -> Decision {
+    let intent = Intent::of(policy, snapshot, &judgement.gates);
+    let mut draft = Draft::default();
+    if intent.demands.is_empty() {
+        draft.decline("path.none", "there is no way in that a rule or a service could open");
+        return Decision::Refuse(draft.declined);
+    }
+    for demand in &intent.demands {
+        draft.left_open(demand);
+    }
+    let lacks =
+        |gate: Gate| intent.demands.iter().any(|d| lacking(d) && matches!(d.at(gate), Standing::Lacking { .. }));
+    let places = [
+        (Gate::Firewall, policy.firewall.mode, "the firewall"),
+        (Gate::Wrappers, policy.wrappers.mode, "TCP wrappers"),
+        (Gate::Listener, policy.sshd.mode, "sshd"),
+    ];
+    for (gate, mode, name) in places {
+        match (lacks(gate), mode, gate) {
+            (false, ..) | (_, Mode::Off, _) => {}
+            (_, Mode::Report, _) => {
+                draft.decline(gate_code(gate), &format!("the policy wants {name} to be reported, not repaired"));
+            }
+            (_, Mode::Repair, Gate::Firewall) => firewall::mend(policy, snapshot, judgement, id, &mut draft),
+            (_, Mode::Repair, Gate::Wrappers) => wrappers::mend(policy, snapshot, judgement, id, &mut draft),
+            (_, Mode::Repair, _) => sshd::mend(policy, snapshot, &mut draft),
+        }
+    }
+    if !draft.steps.is_empty() {
+        return Decision::Repair(Plan { id: id.to_owned(), steps: draft.steps, declined: draft.declined });
+    }
+    if intent.demands.iter().all(|d| d.whole == Standing::Met) {
+        return Decision::Healthy;
+    }
+    if draft.declined.is_empty() {
+        draft.decline("path.disjoint", "whom to let in past all the gates, only the policy's sources can say");
+    }
+    Decision::Refuse(draft.declined)
+}
+
+/// Says in each finding whether a repair would mend it, and how.
+pub fn annotate(judgement: &mut Judgement, decision: &Decision) {
+    let Decision::Repair(plan) = decision else { return };
+    for finding in &mut judgement.findings {
+        if let Some(step) = plan.steps.iter().find(|step| mends(step, finding)) {
+            finding.mendable = true;
+            finding.mend = Some(step.words().join("; "));
+        }
+    }
+}
+
+fn mends(step: &Step, finding: &Finding) -> bool {
+    if finding.severity < crate::judge::Severity::Critical {
+        return false;
+    }
+    match step {
+        Step::WriteFile { .. } => finding.code.starts_with("wrappers."),
+        Step::StartUnit { unit, .. } => {
+            let named = finding.evidence.get("name").and_then(|n| n.as_str());
+            finding.code.starts_with("sshd.listener.none") || named == Some(unit)
+        }
+        Step::FirewalldPanicOff => finding.code.starts_with("firewall."),
+        Step::Nft { table, .. } | Step::Iptables { table, .. } => {
+            let place = finding.evidence.get("by").and_then(|by| by.get("where")).and_then(|w| w.as_str());
+            finding.code.starts_with("firewall.")
+                && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
+        }
+        _ => finding.code.starts_with("firewall."),
+    }
+}
+
+fn lacking(demand: &Demand) -> bool {
+    matches!(demand.whole, Standing::Lacking { .. })
+}
+
+fn gate_code(gate: Gate) -> &'static str {
+    match gate {
+        Gate::Wrappers => "wrappers.deny",
+        Gate::Listener => "sshd.listener.none",
+        _ => "firewall.drop",
+    }
+}
+
+/// A plan in the making.
+#[derive(Debug, Default)]
+struct Draft {
+    steps: Vec<Step>,
+    declined: Vec<Declined>,
+}
+
+impl Draft {
+    fn decline(&mut self, code: &str, why: &str) {
+        let declined = Declined { code: code.to_owned(), why: why.to_owned() };
+        if !self.declined.contains(&declined) {
+            self.declined.push(declined);
+        }
+    }
+
+    fn left_open(&mut self, demand: &Demand) {
+        match &demand.whole {
+            Standing::LeftAlone => self.decline(
+                "firewall.family",
+                &format!(
+                    "nobody gets in by {}, and the other family is restricted to some: whom to let in, only the policy's sources can say",
+                    demand.family
+                ),
+            ),
+            Standing::Unknown { sources } => self.decline(
+                "path.unknown",
+                &format!("whether {sources} can connect by {} is not known, and nothing is changed on a guess", demand.family),
+            ),
+            Standing::Met | Standing::Lacking { .. } => {}
+        }
+    }
+}

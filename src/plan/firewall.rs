@@ -1,0 +1,260 @@
+//! The least that opens the firewall: accepts, each in the chain that drops.
+
+use super::owner::{Opening, Owner, opening, owner};
+use super::{Accept, Draft, Insert, Step, TableInserts, insert, ip_table};
+use crate::facts::{AddrSet, Backend, Family, Firewall, Hook, Rule, RuleRef, Seen, Snapshot, TableFamily, escape};
+use crate::judge::{Blocked, Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
+use crate::policy::{Mode, Policy, Strategy};
+use ipnet::IpNet;
+
+/// Accepts that one plan may be made of.
+const LIMIT: usize = 64;
+/// Services that load rules at boot, besides ufw.
+const SERVICES: [&str; 5] =
+    ["firewalld.service", "nftables.service", "netfilter-persistent.service", "iptables.service", "ip6tables.service"];
+
+/// One thing that bars the way of a demand.
+struct Bar<'a> {
+    demand: &'a Demand,
+    verdict: &'a PathVerdict,
+    blocked: &'a Blocked,
+    wanted: AddrSet,
+}
+
+pub fn mend(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &str, draft: &mut Draft) {
+    match policy.firewall.strategy {
+        Strategy::Insert => {}
+        Strategy::Flush => return draft.steps.push(Step::Flush),
+        Strategy::Disable => {
+            let ufw = snapshot.owners.ufw.present().is_some_and(|u| u.enabled && u.command);
+            return draft.steps.push(Step::Disable { services: SERVICES.map(str::to_owned).into(), ufw });
+        }
+    }
+    if let Some(firewalld) = snapshot.owners.firewalld.present().filter(|f| f.panic) {
+        match policy.firewall.panic {
+            Mode::Repair => draft.steps.push(Step::FirewalldPanicOff),
+            _ => draft.decline(
+                "firewall.panic",
+                &format!("firewalld {} is in panic mode, which somebody has switched on", escape(&firewalld.version)),
+            ),
+        }
+        return;
+    }
+    let mut trial =
+        Trial { policy, id, seen: snapshot, model: snapshot.clone(), made: Vec::new(), openings: Vec::new() };
+    let mut now = judgement.clone();
+    let mut given_up: Vec<(Family, u16)> = Vec::new();
+    for _ in 0..LIMIT {
+        let intent = Intent::of(policy, &trial.model, &now.gates);
+        let Some(bar) = next_bar(policy, &intent, &now, &given_up) else { break };
+        match trial.open(&bar, &intent) {
+            Ok(()) => now = judge(policy, &trial.model),
+            Err(why) => {
+                let code = crate::judge::blame::code(&bar.blocked.by, bar.blocked.symptom).unwrap_or("firewall.drop");
+                draft.decline(code, &why);
+                given_up.push((bar.demand.family, bar.demand.port));
+            }
+        }
+    }
+    trial.into_steps(draft);
+}
+
+/// The widest thing in the way of the first demand that the firewall does not meet.
+fn next_bar<'a>(
+    policy: &Policy,
+    intent: &'a Intent,
+    now: &'a Judgement,
+    given_up: &[(Family, u16)],
+) -> Option<Bar<'a>> {
+    let open = |d: &&Demand| matches!(d.firewall, Standing::Lacking { .. }) && !given_up.contains(&(d.family, d.port));
+    for demand in intent.demands.iter().filter(open) {
+        let Standing::Lacking { wanted } = &demand.firewall else { continue };
+        let named = policy.ssh.sources.is_some();
+        let verdicts = demand.paths.iter().filter_map(|&i| now.gates.get(i)).map(|g| &g.firewall);
+        let bars = verdicts.flat_map(|v| v.blocked.iter().map(move |b| (v, b)));
+        // A ban is meant, unless the policy names the source as one that must get in.
+        let bars = bars.filter(|(_, b)| named || !b.by.respected);
+        let widest = bars
+            .map(|(verdict, blocked)| (verdict, blocked, blocked.sources.intersection(wanted)))
+            .filter(|(.., wanted)| !wanted.is_empty())
+            .max_by_key(|(.., wanted)| wanted.count());
+        if let Some((verdict, blocked, wanted)) = widest {
+            return Some(Bar { demand, verdict, blocked, wanted });
+        }
+    }
+    None
+}
+
+/// The plan tried on a model of the rules.
+struct Trial<'a> {
+    policy: &'a Policy,
+    id: &'a str,
+    seen: &'a Snapshot,
+    model: Snapshot,
+    made: Vec<TableInserts>,
+    openings: Vec<Step>,
+}
+
+impl Trial<'_> {
+    fn open(&mut self, bar: &Bar<'_>, intent: &Intent) -> Result<(), String> {
+        let by = &bar.blocked.by;
+        let (Gate::Firewall, Some(at), Some(hook)) = (by.gate, &by.rule_ref, by.hook) else {
+            return Err(format!("{} is not a matter of firewall rules, and routes are not changed", escape(&by.place)));
+        };
+        let way: Vec<&RuleRef> = by.via.iter().chain([at]).collect();
+        match owner(&self.model, &way, &bar.verdict.path.interface) {
+            Owner::Nobody => self.insert(bar, intent, hook, &way),
+            Owner::Foreign(why) => Err(why),
+            Owner::Tool(tool) => {
+                let sources = self.sources(bar.demand.family, &bar.wanted);
+                let opening = opening(&self.model, &tool, bar.verdict, sources, self.policy);
+                self.by_owner(opening)
+            }
+        }
+    }
+
+    /// Through the owner's own tool; the model shows what it will come down to.
+    fn by_owner(&mut self, opening: Opening) -> Result<(), String> {
+        let new: Vec<Step> = opening.steps.into_iter().filter(|s| !self.openings.contains(s)).collect();
+        if new.is_empty() {
+            return Err(opening.in_vain);
+        }
+        for step in &new {
+            for at in step.inserts(&self.model.firewall) {
+                insert(&mut self.model.firewall, self.id, &at);
+            }
+        }
+        let unmodelled = new.iter().all(|s| s.inserts(&self.model.firewall).is_empty());
+        self.openings.extend(new);
+        if unmodelled {
+            // What the tool builds anew is not in the model: that it helps is seen afterwards, or it is taken back.
+            self.model.firewall.nft = Seen::Absent;
+            self.model.firewall.legacy4 = Seen::Absent;
+            self.model.firewall.legacy6 = Seen::Absent;
+        }
+        Ok(())
+    }
+
+    fn sources(&self, family: Family, wanted: &AddrSet) -> Vec<Option<IpNet>> {
+        match &self.policy.ssh.sources {
+            None => vec![None],
+            Some(nets) => {
+                let of_family = nets.iter().filter(|n| Family::of(n.network()) == family);
+                of_family.filter(|n| AddrSet::net(**n).intersects(wanted)).map(|n| Some(*n)).collect()
+            }
+        }
+    }
+
+    /// Right before what drops, as deep in the chains as it is sure to let in nobody else.
+    fn insert(&mut self, bar: &Bar<'_>, intent: &Intent, hook: Hook, way: &[&RuleRef]) -> Result<(), String> {
+        let path = &bar.verdict.path;
+        let answer = matches!(hook, Hook::Output | Hook::Postrouting | Hook::Egress);
+        let both = self.policy.ssh.sources.is_none() && lacks_both(intent, bar.demand);
+        let mut fallback = None;
+        for at in way.iter().rev() {
+            let Some(index) = self.place(at) else { continue };
+            let per_device = matches!(hook, Hook::Ingress | Hook::Egress);
+            let two = both && matches!(at.family, TableFamily::Inet | TableFamily::Netdev);
+            let accepts = self.sources(path.family, &bar.wanted).into_iter().map(|source| Accept {
+                family: if two { None } else { Some(path.family) },
+                source,
+                port: path.port,
+                interface: (!per_device).then(|| path.interface.clone()),
+                answer,
+                after: Vec::new(),
+            });
+            let inserts = accepts.map(|accept| Insert { chain: at.chain.clone(), index, accept }).collect();
+            let at = TableInserts { backend: at.backend, family: at.family, table: at.table.clone(), inserts };
+            match self.try_insert(bar, &at) {
+                Effect::None => {}
+                Effect::Exact(model) => return self.keep(at, model),
+                Effect::Wider(model) => fallback = Some((at, model)),
+            }
+        }
+        match fallback {
+            Some((at, model)) if self.policy.ssh.sources.is_none() => self.keep(at, model),
+            Some(_) => Err(format!("an accept in {} would let in others as well", escape(&bar.blocked.by.place))),
+            None => Err(format!("no accept in {} changes what it does", escape(&bar.blocked.by.place))),
+        }
+    }
+
+    fn place(&self, at: &RuleRef) -> Option<usize> {
+        let chain = self.model.firewall.chain(at)?;
+        Some(at.index.unwrap_or(chain.rules.len()))
+    }
+
+    fn keep(&mut self, at: TableInserts, model: Firewall) -> Result<(), String> {
+        self.model.firewall = model;
+        self.made.push(at);
+        Ok(())
+    }
+
+    /// What the inserts change on the model: only what is wanted, more, or nothing.
+    fn try_insert(&self, bar: &Bar<'_>, at: &TableInserts) -> Effect {
+        let mut model = self.model.clone();
+        if !insert(&mut model.firewall, self.id, at) {
+            return Effect::None;
+        }
+        let path = &bar.verdict.path;
+        let now = crate::judge::firewall(self.policy, &model, path.clone());
+        let still = |b: &&Blocked| b.by == bar.blocked.by && b.symptom == bar.blocked.symptom;
+        let left = now.blocked.iter().filter(still).any(|b| b.sources.intersection(&bar.wanted) == bar.wanted);
+        if left {
+            return Effect::None;
+        }
+        let let_in = now.reachable().minus(&bar.verdict.reachable());
+        if let_in.is_subset(&bar.blocked.sources) {
+            Effect::Exact(model.firewall)
+        } else {
+            Effect::Wider(model.firewall)
+        }
+    }
+
+    fn into_steps(self, draft: &mut Draft) {
+        let generation = self.seen.firewall.nft.present().map(|r| r.generation);
+        let mut tables: Vec<TableInserts> = Vec::new();
+        for made in self.made {
+            let same =
+                |t: &&mut TableInserts| (t.backend, t.family, &t.table) == (made.backend, made.family, &made.table);
+            match tables.iter_mut().find(same) {
+                Some(table) => table.inserts.extend(made.inserts),
+                None => tables.push(made),
+            }
+        }
+        draft.steps.extend(self.openings);
+        for TableInserts { backend, family, table, inserts } in tables {
+            let by_iptables = self.seen.firewall.table(backend, family, &table).is_some_and(|t| t.is_iptables());
+            let of = [Family::Ipv4, Family::Ipv6].into_iter().find(|f| ip_table(*f) == family);
+            draft.steps.push(match (by_iptables || backend == Backend::Legacy, of, generation) {
+                (true, Some(family), _) => Step::Iptables { backend, family, table, inserts },
+                (_, _, generation) => Step::Nft { generation: generation.unwrap_or(0), family, table, inserts },
+            });
+        }
+    }
+}
+
+enum Effect {
+    None,
+    Exact(Firewall),
+    /// It lets in others, too.
+    Wider(Firewall),
+}
+
+/// Whether the same demand of the other family lacks the same.
+fn lacks_both(intent: &Intent, demand: &Demand) -> bool {
+    intent.demands.iter().any(|other| {
+        other.family != demand.family
+            && (other.port, &other.interface) == (demand.port, &demand.interface)
+            && matches!(other.firewall, Standing::Lacking { .. })
+    })
+}
+
+/// Whether a chain has rules that jump to chains with this prefix.
+pub fn jumps_to(rules: &[Rule], prefix: &str) -> bool {
+    use crate::facts::{Expr, Verdict, XtTarget};
+    rules.iter().flat_map(|r| &r.exprs).any(|e| match e {
+        Expr::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => chain.starts_with(prefix),
+        Expr::XtTarget(XtTarget::Jump(chain) | XtTarget::Goto(chain)) => chain.starts_with(prefix),
+        _ => false,
+    })
+}
