@@ -64,7 +64,7 @@ pub fn put_back(host: &Host, state: &StateDir, id: &str, legacy: &[Saved]) -> Re
     Ok(())
 }
 
-/// Which of the services are enabled, and which run.
+/// Which of the services are enabled, and which run; those that are not installed are neither.
 pub fn services(host: &Host, names: &[String]) -> Result<(Vec<String>, Vec<String>), StepError> {
     let (mut enabled, mut active) = (Vec::new(), Vec::new());
     for name in names {

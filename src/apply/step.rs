@@ -157,9 +157,11 @@ impl<'a> Work<'a> {
             Step::Disable { services, ufw } => {
                 let legacy = self.save(entry)?;
                 let (enabled, active) = flush::services(self.host, services)?;
+                let concerned = |name: &&String| enabled.contains(name) || active.contains(name);
+                let concerned: Vec<String> = services.iter().filter(concerned).cloned().collect();
                 // In the reverse order of an undo the rules come back first, and then who keeps them.
                 self.begin(entry, Undo::Services { enabled, active, ufw: *ufw })?;
-                flush::disable(self.host, services, *ufw)?;
+                flush::disable(self.host, &concerned, *ufw)?;
                 self.flush(entry, legacy)?;
             }
         }

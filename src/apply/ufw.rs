@@ -65,7 +65,7 @@ pub fn after(host: &Host, before: &mut [Replaced]) -> Result<(), StepError> {
 pub fn allow(host: &Host, id: &str, rules: &[Vec<String>]) -> Result<(), StepError> {
     let comment = tag(id);
     for rule in rules {
-        if prepend(host, rule, &comment)? {
+        if is_heeded(host, rule)? || prepend(host, rule, &comment)? {
             continue;
         }
         // ufw says so of a rule that denies the same, too, and leaves it as it is.
@@ -77,6 +77,43 @@ pub fn allow(host: &Host, id: &str, rules: &[Vec<String>]) -> Result<(), StepErr
         }
     }
     Ok(())
+}
+
+/// Whether ufw has the rule already, with nothing before it that bars anybody.
+fn is_heeded(host: &Host, rule: &[String]) -> Result<bool, StepError> {
+    let (mut found, mut all) = (false, true);
+    for path in FILES.map(Path::new) {
+        if let Some(text) = files::now(host, path)? {
+            let place = heeded(&String::from_utf8_lossy(text.bytes()), rule);
+            found |= place == Some(true);
+            all &= place != Some(false);
+        }
+    }
+    Ok(found && all)
+}
+
+/// The same of one of ufw's files; None where the file cannot have the rule, or has none at all. Each rule stands in it as
+/// `### tuple ### ACTION PROTOCOL PORT DESTINATION SOURCE-PORT SOURCE DIRECTION_INTERFACE`.
+fn heeded(text: &str, rule: &[String]) -> Option<bool> {
+    let after = |word: &str| rule.iter().skip_while(|w| *w != word).nth(1).map(String::as_str);
+    let direction = after("on").map_or("in".to_owned(), |name| format!("in_{name}"));
+    let mut any = None;
+    for tuple in text.lines().filter_map(|line| line.strip_prefix("### tuple ### ")) {
+        let words: Vec<&str> = tuple.split_whitespace().take_while(|w| !w.starts_with("comment=")).collect();
+        let [action, protocol, port, destination, source_port, source, way] = words[..] else { return Some(false) };
+        let everybody = if destination.contains(':') { "::/0" } else { "0.0.0.0/0" };
+        let from = after("from").unwrap_or(everybody);
+        if from.contains(':') != everybody.contains(':') {
+            return None;
+        }
+        let same = [protocol, port, destination, source_port, source, way]
+            == ["tcp", after("port").unwrap_or_default(), everybody, "any", from, &direction];
+        if action != "allow" || same {
+            return Some(same && action == "allow");
+        }
+        any = Some(false);
+    }
+    any
 }
 
 /// Whether the rule was put there; not where ufw already has one for the same packets.
@@ -187,6 +224,21 @@ mod tests {
         let all = rules(22, Some("eth0"), &[Some("198.51.100.0/24".parse().unwrap()), None]);
         assert_eq!(all[0].join(" "), "in on eth0 proto tcp from 198.51.100.0/24 to any port 22");
         assert_eq!(all[1].join(" "), "in on eth0 proto tcp to any port 22");
+    }
+
+    #[test]
+    fn a_rule_that_is_there_counts_only_with_nothing_barred_before_it() {
+        let rule = |source: Option<&str>| rules(22, None, &[source.map(|s| s.parse().unwrap())]).remove(0);
+        let ssh = "### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in comment=7373\n";
+        let web = "### tuple ### allow tcp 443 0.0.0.0/0 any 0.0.0.0/0 in\n";
+        let deny = "### tuple ### deny any any 0.0.0.0/0 any 203.0.113.0/24 in\n";
+        assert_eq!(heeded(&[web, ssh, deny].concat(), &rule(None)), Some(true));
+        assert_eq!(heeded(&[deny, ssh].concat(), &rule(None)), Some(false));
+        assert_eq!(heeded(&ssh.replace("allow", "limit"), &rule(None)), Some(false));
+        assert_eq!(heeded(ssh, &rule(Some("198.51.100.0/24"))), Some(false));
+        assert_eq!(heeded(ssh, &rule(Some("2001:db8::/64"))), None);
+        assert_eq!(heeded("*filter\nCOMMIT\n", &rule(None)), None);
+        assert_eq!(heeded(&ssh.replace("0.0.0.0/0", "::/0"), &rule(None)), Some(true));
     }
 
     #[test]
