@@ -9,6 +9,7 @@ mod fixture;
 mod intent;
 pub mod listener;
 pub mod netfilter;
+pub mod owners;
 mod paths;
 pub mod resources;
 pub mod sshd;
@@ -31,6 +32,7 @@ use netfilter::Ports;
 pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
     let gates: Vec<PathGates> = paths(policy, &snapshot.net).into_iter().map(|p| gates(policy, snapshot, p)).collect();
     let mut findings = netfilter_findings(policy, snapshot);
+    findings.extend(owners::findings(policy, snapshot));
     findings.extend(wrappers::findings(policy, snapshot));
     findings.extend(listener::findings(policy, snapshot));
     findings.extend(sshd::findings(policy, snapshot));

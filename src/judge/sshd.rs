@@ -42,9 +42,25 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         Seen::Present(units) => out.extend(unit_findings(units, serves)),
         Seen::Absent | Seen::Unreadable(_) => {}
     }
+    if snapshot.privileged {
+        out.extend(unreadable(snapshot));
+    }
     let stopped = sshd.processes.iter().filter(|p| matches!(p.state, 'T' | 't'));
     out.extend(stopped.filter(|_| !serves).map(stopped_process));
     out
+}
+
+fn unreadable(snapshot: &Snapshot) -> impl Iterator<Item = Finding> {
+    let sshd = &snapshot.sshd;
+    let parts = [
+        ("sshd.binary.unreadable", sshd.binary.unreadable()),
+        ("sshd.config.unreadable", sshd.test.unreadable()),
+        ("sshd.unit.unreadable", sshd.units.unreadable()),
+    ];
+    parts.into_iter().filter_map(|(code, why)| {
+        let words = format!("it cannot be seen whether sshd will start again: {}", escape(why?));
+        Some(finding(code, Severity::Warning, words, json!({})))
+    })
 }
 
 /// Critical where nobody can be served now, else a matter of the next start.
@@ -266,6 +282,17 @@ mod tests {
         let mut snapshot = down();
         snapshot.sshd.binary = Seen::Absent;
         assert_eq!(seen(&snapshot), [("sshd.binary.missing", Severity::Critical)]);
+    }
+
+    #[test]
+    fn a_tool_that_does_not_answer_is_named() {
+        let mut snapshot = healthy();
+        snapshot.sshd.test = Seen::Unreadable("/usr/sbin/sshd did not end within 5 s and was ended".into());
+        snapshot.sshd.units = Seen::Unreadable("D-Bus did not answer within 5 s".into());
+        let expected = [("sshd.config.unreadable", Severity::Warning), ("sshd.unit.unreadable", Severity::Warning)];
+        assert_eq!(seen(&snapshot), expected);
+        snapshot.privileged = false;
+        assert_eq!(seen(&snapshot), []);
     }
 
     #[test]
