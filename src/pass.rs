@@ -4,14 +4,20 @@
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::apply::{ApplyError, apply, insert};
+use crate::chain;
 use crate::facts::Snapshot;
 use crate::host::{Host, LockError};
-use crate::judge::{Judgement, judge};
+use crate::judge::{Judgement, Verdict, judge};
 use crate::observe::observe;
-use crate::plan::{Declined, Plan};
+use crate::plan::{Decision, Declined, Plan, annotate, plan};
 use crate::policy::Policy;
-use crate::record::{RecordError, Recovered};
-use crate::rehearse::Evidence;
+use crate::record::{LOCK_WAIT, RecordError, Recovered, StateDir, new_id, recover};
+use crate::rehearse::{Evidence, rehearse};
+use crate::verify::{Aim, Verified, verify};
+
+/// How often it looks again where somebody was faster, or where one mend shows the next thing to be mended.
+const ROUNDS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -74,7 +80,131 @@ pub enum PassError {
 
 /// What a client sees, and why. Reads only.
 pub fn check(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
+    let (snapshot, mut judgement) = look(host, policy);
+    let decision = plan(policy, &snapshot, &judgement, "check");
+    annotate(&mut judgement, &decision);
+    (snapshot, judgement)
+}
+
+fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
     let snapshot = observe(host, policy);
     let judgement = judge(policy, &snapshot);
     (snapshot, judgement)
+}
+
+/// Walks the road until the policy is met or nothing more can be done; a dry run stops before anything is written.
+pub fn repair(host: &Host, state: &StateDir, policy: &Policy, dry_run: bool) -> Result<Report, PassError> {
+    if !host.privileged() {
+        return Err(PassError::Root);
+    }
+    let (mut snapshot, mut now) = look(host, policy);
+    let id = new_id();
+    let mut decision = plan(policy, &snapshot, &now, &id);
+    // Where there is nothing to mend and nothing on record, not even a lock is written.
+    let idle = !matches!(decision, Decision::Repair(_)) && !state.path().exists();
+    let _lock = if dry_run || idle { None } else { Some(host.lock(state.run(), LOCK_WAIT)?) };
+    let recovered = if dry_run || idle { Vec::new() } else { recover(host, state).map_err(PassError::Recover)? };
+    if !recovered.is_empty() {
+        (snapshot, now) = look(host, policy);
+        decision = plan(policy, &snapshot, &now, &id);
+    }
+    let mut before = now.clone();
+    annotate(&mut before, &decision);
+    let mut report = Report::new(before, recovered);
+    for _ in 0..ROUNDS {
+        let plan = match decision {
+            Decision::Healthy => return Ok(report.end(Outcome::Healthy)),
+            Decision::Refuse(declined) => return Ok(report.refused(declined)),
+            Decision::Repair(plan) => plan,
+        };
+        let id = plan.id.clone();
+        let aim = Aim::of(policy, &snapshot, &now, &plan);
+        report.planned(&plan);
+        let rehearsed = match rehearse(host, &snapshot, plan, policy, &now, aim.suffices(), &insert) {
+            Ok(rehearsed) => rehearsed,
+            Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
+        };
+        report.evidence = Some(rehearsed.evidence().clone());
+        if dry_run {
+            return Ok(report.end(Outcome::Refused));
+        }
+        let applied = match apply(host, state, rehearsed, &snapshot, &now.sentence) {
+            Ok(applied) => applied,
+            Err(moved @ ApplyError::Moved(_)) => {
+                report.error = Some(chain(&moved));
+                (snapshot, now) = look(host, policy);
+                decision = self::plan(policy, &snapshot, &now, &new_id());
+                continue;
+            }
+            Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
+        };
+        match verify(host, policy, state, applied, &aim) {
+            Ok(Verified::Confirmed { snapshot: seen, judgement }) => {
+                report.repaired(id, &judgement);
+                (snapshot, now) = (*seen, *judgement);
+                decision = self::plan(policy, &snapshot, &now, &new_id());
+            }
+            Ok(Verified::RolledBack { why, .. }) => return Ok(report.failed(Outcome::RolledBack, why)),
+            Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
+        }
+    }
+    Ok(report.end(Outcome::Blocked))
+}
+
+impl Report {
+    fn new(before: Judgement, recovered: Vec<Recovered>) -> Report {
+        Report {
+            outcome: Outcome::Unknown,
+            before,
+            after: None,
+            plan: None,
+            declined: Vec::new(),
+            evidence: None,
+            id: None,
+            error: None,
+            earlier: Vec::new(),
+            recovered,
+        }
+    }
+
+    /// A plan takes the place of the one before it; that one, if it was applied, is remembered.
+    fn planned(&mut self, plan: &Plan) {
+        if let (Some(id), Some(plan), Some(evidence)) = (self.id.take(), self.plan.take(), self.evidence.take()) {
+            self.earlier.push(Round { id, plan, evidence });
+        }
+        self.declined = plan.declined.clone();
+        self.plan = Some(plan.clone());
+        self.evidence = None;
+    }
+
+    fn repaired(&mut self, id: String, judgement: &Judgement) {
+        self.id = Some(id);
+        self.after = Some(judgement.clone());
+        self.error = None;
+    }
+
+    fn refused(mut self, declined: Vec<Declined>) -> Report {
+        self.declined = declined;
+        self.end(Outcome::Refused)
+    }
+
+    fn failed(mut self, outcome: Outcome, error: String) -> Report {
+        self.error = Some(error);
+        self.end(outcome)
+    }
+
+    /// `outcome` is how the last round ended; what was repaired before it, and what is not known, changes the whole.
+    fn end(mut self, outcome: Outcome) -> Report {
+        let met = |judgement: &Judgement| matches!(judgement.verdict, Verdict::Reachable | Verdict::AtRisk);
+        let unknown = self.before.verdict == Verdict::Unknown;
+        self.outcome = match (&self.after, outcome) {
+            (Some(after), Outcome::Healthy | Outcome::Refused) if met(after) => Outcome::Repaired,
+            (Some(_), Outcome::Healthy) => Outcome::Repaired,
+            (Some(_), Outcome::Refused) => Outcome::Blocked,
+            (Some(after), Outcome::Blocked) if met(after) => Outcome::Repaired,
+            (None, Outcome::Refused) if unknown && self.plan.is_none() => Outcome::Unknown,
+            (_, outcome) => outcome,
+        };
+        self
+    }
 }
