@@ -252,3 +252,6 @@ fn of_table(place: &str, file: File, table: &Table) -> Vec<Finding> {
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
     Finding { code, severity, summary, evidence, mendable: false, mend: None }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! The gate as a whole. What libwrap itself makes of a file is asked in tests/tcpdmatch.rs.
+
+use proptest::prelude::*;
+
+use super::super::fixture::{healthy, ip};
+use super::super::paths;
+use super::*;
+use crate::facts::{AddrSet, Binary};
+
+fn host(allow: &str, deny: &str) -> Snapshot {
+    let file = |path: &str, text: &str| Seen::Present(TextFile { path: path.into(), bytes: text.into() });
+    let mut snapshot = healthy();
+    snapshot.wrappers.allow = file("/etc/hosts.allow", allow);
+    snapshot.wrappers.deny = file("/etc/hosts.deny", deny);
+    snapshot
+}
+
+fn gate(family: Family, snapshot: &Snapshot) -> PathVerdict {
+    let path = paths(&Policy::default(), &snapshot.net).into_iter().find(|p| p.family == family).expect("a path");
+    let mut verdict = PathVerdict::open(path);
+    wrappers(&mut verdict, snapshot);
+    verdict
+}
+
+fn gate4(allow: &str, deny: &str) -> PathVerdict {
+    gate(Family::Ipv4, &host(allow, deny))
+}
+
+fn codes(snapshot: &Snapshot) -> Vec<(&'static str, Severity)> {
+    findings(&Policy::default(), snapshot).iter().map(|f| (f.code, f.severity)).collect()
+}
+
+#[test]
+fn a_denied_source_is_closed_on_by_its_line() {
+    let verdict = gate4("sshd: 10.0.0.0/8\n", "# all the others\nALL: ALL\n");
+    assert_eq!(verdict.admitted.words(), ["10.0.0.0/8"]);
+    let [blocked] = &verdict.blocked[..] else { panic!("one: {verdict:?}") };
+    assert_eq!(
+        (blocked.symptom, blocked.by.gate, blocked.by.place.as_str()),
+        (Symptom::Closed, Gate::Wrappers, "/etc/hosts.deny")
+    );
+    assert_eq!(
+        (blocked.by.position, blocked.by.rule.as_deref(), blocked.by.respected),
+        (Some(2), Some("ALL: ALL"), false)
+    );
+}
+
+#[test]
+fn both_families_are_judged() {
+    let snapshot = host("sshd: [2001:db8:1::]/48\n", "ALL: ALL\n");
+    assert!(gate(Family::Ipv4, &snapshot).admitted.is_empty());
+    assert_eq!(gate(Family::Ipv6, &snapshot).admitted.words(), ["2001:db8:1::/48"]);
+}
+
+#[test]
+fn bans_of_single_addresses_are_meant_and_told_as_one() {
+    let verdict = gate4("", "ALL: 203.0.113.9\nALL: 203.0.113.10 [2001:db8::9]\nsshd: 203.0.113.11\n");
+    let [ban] = &verdict.blocked[..] else { panic!("one: {verdict:?}") };
+    assert!(ban.by.respected);
+    assert_eq!(ban.sources.words(), ["203.0.113.9-203.0.113.11"]);
+    assert_eq!(ban.by.rule.as_deref(), Some("ALL: 203.0.113.9 and 2 more such lines"));
+    let verdict = gate4("", "ALL: 203.0.113.0/24\n");
+    assert!(!verdict.blocked[0].by.respected, "a network is no ban");
+}
+
+#[test]
+fn a_name_leaves_open_who_is_let_in() {
+    let verdict = gate4("sshd: .example.com 10.\n", "ALL: ALL\n");
+    assert_eq!(verdict.admitted.words(), ["10.0.0.0/8"]);
+    assert_eq!(verdict.unknown_sources(), verdict.admitted.complement());
+    assert!(verdict.unknown[0].reason.contains(".example.com"), "{verdict:?}");
+}
+
+#[test]
+fn a_name_that_few_clients_have_bars_few() {
+    for deny in ["ALL: PARANOID\n", "sshd: .evil.example\n", "ALL: @blocked\n"] {
+        let verdict = gate4("", deny);
+        assert!(verdict.reachable().is_full() && verdict.admitted.is_empty() && verdict.unknown.is_empty(), "{deny}");
+    }
+    for deny in ["ALL: UNKNOWN\n", "ALL: KNOWN\n"] {
+        assert!(gate4("", deny).unknown_sources().is_full(), "{deny}");
+    }
+}
+
+#[test]
+fn names_that_are_denied_anyway_leave_nothing_open() {
+    let verdict = gate4("", "ALL: .evil.example\nALL: ALL\n");
+    assert!(verdict.blocked_sources().is_full());
+    assert!(gate4("sshd: .example.com\nsshd: ALL\n", "ALL: ALL\n").admitted.is_full());
+}
+
+#[test]
+fn users_and_commands_leave_open() {
+    assert!(gate4("sshd: root@ALL\n", "ALL: ALL\n").unknown_sources().is_full());
+    assert!(gate4("sshd: ALL@10.\n", "ALL: ALL\n").unknown.is_empty());
+    assert!(gate4("sshd: ALL : aclexec /bin/check %a\n", "ALL: ALL\n").unknown_sources().is_full());
+    assert!(gate4("sshd: ALL : user nobody\n", "").unknown_sources().is_full());
+    assert!(gate4("sshd: ALL : user nobody : deny\n", "").blocked_sources().is_full());
+}
+
+#[test]
+fn options_turn_a_line_round() {
+    assert!(gate4("sshd: ALL : deny\n", "").blocked_sources().is_full());
+    assert!(gate4("", "sshd: ALL : allow\n").admitted.is_full());
+    let verdict = gate4("sshd: ALL : alow\n", "");
+    assert!(verdict.blocked_sources().is_full());
+    assert_eq!(
+        verdict.blocked[0].by.rule.as_deref(),
+        Some("sshd: ALL : alow (unknown option `alow`: libwrap then denies)")
+    );
+    assert_eq!(gate4("", "sshd: ALL : twist /bin/echo no\n").blocked[0].symptom, Symptom::Closed);
+}
+
+#[test]
+fn the_port_and_the_address_of_this_host_are_known() {
+    assert!(gate4("22: ALL\n", "ALL: ALL\n").admitted.is_full());
+    assert!(gate4("2222: ALL\n", "ALL: ALL\n").admitted.is_empty());
+    assert!(gate4("sshd@192.0.2.10: ALL\n", "ALL: ALL\n").admitted.is_full());
+    assert!(gate4("sshd@192.0.2.99: ALL\n", "ALL: ALL\n").admitted.is_empty());
+    assert!(gate4("sshd@host.example.com: ALL\n", "ALL: ALL\n").unknown_sources().is_full());
+}
+
+#[test]
+fn lists_in_files_are_followed() {
+    let mut snapshot = host("sshd: /etc/admins\n", "ALL: ALL\n");
+    let admitted = |snapshot: &Snapshot| gate(Family::Ipv4, snapshot);
+    assert!(admitted(&snapshot).unknown_sources().is_full(), "not read");
+    snapshot.wrappers.lists = vec![
+        ("/etc/admins".into(), Seen::Present(b"10.1.2.3\n/etc/more".to_vec())),
+        ("/etc/more".into(), Seen::Present(b"192.168.*".to_vec())),
+    ];
+    assert_eq!(admitted(&snapshot).admitted.words(), ["10.1.2.3", "192.168.0.0/16"]);
+    snapshot.wrappers.lists[1].1 = Seen::Absent;
+    assert_eq!(admitted(&snapshot).admitted.words(), ["10.1.2.3"]);
+    snapshot.wrappers.lists[1].1 = Seen::Present(b"/etc/admins".to_vec());
+    assert_eq!(admitted(&snapshot).admitted.words(), ["10.1.2.3"], "a circle ends");
+}
+
+#[test]
+fn a_broken_line_of_hosts_deny_denies_everybody() {
+    let verdict = gate4("sshd: 10.\n", "# no newline");
+    assert_eq!(verdict.admitted.words(), ["10.0.0.0/8"]);
+    assert_eq!(verdict.blocked[0].by.position, Some(1));
+    assert_eq!(codes(&host("", "# no newline")), [("wrappers.line.broken", Severity::Warning)]);
+    assert!(gate4("# no newline", "").admitted.is_full());
+}
+
+#[test]
+fn an_sshd_without_libwrap_asks_nobody() {
+    let mut snapshot = host("", "ALL: ALL\n");
+    snapshot.sshd.binary = Seen::Present(Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libc.so.6".into()] });
+    assert!(gate(Family::Ipv4, &snapshot).admitted.is_full());
+    assert_eq!(codes(&snapshot), [("wrappers.unused", Severity::Info)]);
+    snapshot.sshd.binary = Seen::Unreadable("open /usr/sbin/sshd: permission denied".into());
+    assert!(gate(Family::Ipv4, &snapshot).unknown_sources().is_full());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_leaves_open() {
+    let mut snapshot = host("sshd: 10.\n", "");
+    snapshot.wrappers.deny = Seen::Unreadable("open /etc/hosts.deny: permission denied".into());
+    let verdict = gate(Family::Ipv4, &snapshot);
+    assert_eq!(verdict.admitted.words(), ["10.0.0.0/8"]);
+    assert_eq!(verdict.unknown_sources(), verdict.admitted.complement());
+    assert_eq!(codes(&snapshot), [("wrappers.unreadable", Severity::Warning)]);
+}
+
+#[test]
+fn odd_lines_are_named() {
+    assert_eq!(codes(&host("sshd ALL\n", "")), []);
+    assert_eq!(codes(&host("sshd ALL\nsshd: ALL\n", "")), [("wrappers.line.skipped", Severity::Info)]);
+    assert_eq!(codes(&host("sshd: 10. : bogus\n", "")), [("wrappers.option.bad", Severity::Warning)]);
+}
+
+#[test]
+fn a_long_list_of_bans_is_read() {
+    let deny: String =
+        (0..20_000u32).map(|n| format!("ALL: {}\n", std::net::Ipv4Addr::from(0x0b00_0000 + 2 * n))).collect();
+    let verdict = gate4("", &deny);
+    assert_eq!(verdict.blocked.len(), 1);
+    assert_eq!(verdict.blocked_sources().count(), 20_000);
+}
+
+fn text() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(vec![
+        "ALL",
+        "sshd",
+        ":",
+        ": ",
+        "EXCEPT",
+        "10.",
+        "10.0.0.0/8",
+        "[2001:db8::]/32",
+        ".example.com",
+        "KNOWN",
+        "UNKNOWN",
+        "PARANOID",
+        "LOCAL",
+        "@net",
+        "root@",
+        "/etc/list",
+        "192.168.*",
+        "10.0.0.1",
+        "allow",
+        "deny",
+        "twist x",
+        "aclexec x",
+        "user x",
+        "bogus",
+        "\n",
+        "\n",
+        "\n",
+        "\\\n",
+        " ",
+        ",",
+    ]);
+    prop::collection::vec(words, 0..40).prop_map(|w| w.join(" "))
+}
+
+proptest! {
+    /// Whatever names turn out to be and commands say: what is sure is so in a dry run as well.
+    #[test]
+    fn what_is_sure_holds_in_a_dry_run(allow in text(), deny in text(), near in any::<u32>()) {
+        let snapshot = host(&allow, &deny);
+        let tables = Tables::of(&snapshot.wrappers);
+        let lists = vec![("/etc/list".into(), Seen::Present(b"10.0.0.9".to_vec()))];
+        let request = |dry| Request { family: Family::Ipv4, daemon: DAEMON, server: None, dry, lists: &lists };
+        let all = access(tables.allow(), tables.deny(), &request(false));
+        let mut cover = AddrSet::empty(Family::Ipv4);
+        for part in &all {
+            prop_assert!(!part.sources.intersects(&cover), "parts overlap");
+            cover.union_with(&part.sources);
+        }
+        prop_assert!(cover.is_full(), "parts do not cover the family");
+        let dry = access(tables.allow(), tables.deny(), &request(true));
+        let fate = |parts: &[Part], address| parts.iter().find(|p| p.sources.contains(address)).map(|p| p.fate.clone());
+        for address in ["10.0.0.1", "10.0.0.9", "10.200.0.1", "192.168.3.4", "203.0.113.1"].map(ip).into_iter().chain([std::net::Ipv4Addr::from(near).into()]) {
+            let (wet, dry) = (fate(&all, address), fate(&dry, address));
+            match (wet, dry) {
+                (Some(Fate::Granted), dry) => prop_assert_eq!(dry, Some(Fate::Granted)),
+                (Some(Fate::Denied { .. } | Fate::Twisted { .. }), dry) => {
+                    prop_assert!(matches!(dry, Some(Fate::Denied { .. } | Fate::Twisted { .. })), "{:?}", dry);
+                }
+                _ => {}
+            }
+        }
+    }
+}
