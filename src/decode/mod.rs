@@ -1,6 +1,8 @@
 //! Bytes or text -> facts: total decoders, no I/O, each a fuzz target.
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod any_bytes;
 pub mod hosts_access;
 pub mod ipset;
 pub mod legacy;
