@@ -188,8 +188,9 @@ fn device((kind, value): (u16, &[u8])) -> String {
 }
 
 fn rule(family: Option<Family>, attributes: Attributes<'_>) -> Rule {
-    let exprs = attributes.get(NFTA_RULE_EXPRESSIONS).map(|list| expressions(family, list)).unwrap_or_default();
+    let mut exprs = attributes.get(NFTA_RULE_EXPRESSIONS).map(|list| expressions(family, list)).unwrap_or_default();
     let written = attributes.get(NFTA_RULE_USERDATA).and_then(user_comment);
+    exprs.shrink_to_fit();
     let comment = written.or_else(|| {
         exprs.iter().find_map(|e| match e {
             Expr::XtMatch(XtMatch::Comment(text)) => Some(text.clone()),
