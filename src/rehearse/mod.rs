@@ -23,7 +23,7 @@ use thiserror::Error;
 
 use crate::facts::Snapshot;
 use crate::host::{Host, Scratch, ScratchError};
-use crate::judge::{Judgement, PathGates};
+use crate::judge::{self, Judgement, PathGates, PathVerdict};
 use crate::plan::{Plan, Step, TableInserts};
 use crate::policy::Policy;
 
@@ -112,9 +112,14 @@ pub fn rehearse(
     let untried = plan.steps.iter().filter_map(untried).collect();
     let mut evidence = Evidence { untried, ..Evidence::default() };
     if !inserts.is_empty() {
-        let bans_hold = policy.ssh.sources.is_none();
+        let mut model = snapshot.clone();
+        for at in &inserts {
+            crate::plan::insert(&mut model.firewall, &plan.id, at);
+        }
+        let expected = |gate: &PathGates| judge::firewall(policy, &model, gate.whole.path.clone());
+        let expected: Vec<PathVerdict> = judgement.gates.iter().map(expected).collect();
         let trial = Trial { host, snapshot, gates: &judgement.gates, id: &plan.id, inserts: &inserts, insert };
-        match trial.run(bans_hold) {
+        match trial.run(&expected) {
             Ok((missing, probes)) => {
                 evidence.missing = missing;
                 evidence.probes = probes;
@@ -160,11 +165,11 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     /// What is missing in the copy, and how many packets were sent.
-    fn run(&self, bans_hold: bool) -> Result<(Vec<String>, usize), RehearsalError> {
+    fn run(&self, expected: &[PathVerdict]) -> Result<(Vec<String>, usize), RehearsalError> {
         let sets = clone::ipsets(self.host, &self.snapshot.firewall)?;
         let grants = sample::grants(self.inserts);
         let (missing, asked, before, after) = self.on_a_copy(&sets, |copy| {
-            let asked = questions(self.gates, &self.snapshot.firewall, &grants, bans_hold, &copy.layout.reserved);
+            let asked = questions(self.gates, &self.snapshot.firewall, &grants, expected, &copy.layout.reserved);
             let before = copy.ask(&asked, 0)?;
             self.apply(copy.host)?;
             let after = copy.ask(&asked, 1)?;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::packet::{Flow, Protocol};
 use crate::facts::{AddrSet, Expr, Family, Firewall, PayloadBase, XtMatch, number};
-use crate::judge::{Gate, PathGates};
+use crate::judge::{PathGates, PathVerdict};
 use crate::plan::TableInserts;
 
 /// What a plan grants: connections to `port` of these sources by this interface.
@@ -87,12 +87,13 @@ pub fn ports(gates: &[PathGates], firewall: &Firewall) -> (Vec<u16>, Vec<u16>) {
     (tcp.into_iter().collect(), udp.into_iter().collect())
 }
 
-/// The questions, the most telling ones first. `bans_hold`: sources that somebody has barred by name stay barred.
+/// The questions, the most telling ones first. `expected`: what the judge makes of the rules with the plan in them, path by
+/// path: whom it lets in must get in, and nobody else may who did not before.
 pub fn questions(
     gates: &[PathGates],
     firewall: &Firewall,
     grants: &[Grant],
-    bans_hold: bool,
+    expected: &[PathVerdict],
     reserved: &[IpAddr],
 ) -> Vec<Question> {
     let (tcp, udp) = ports(gates, firewall);
@@ -100,13 +101,14 @@ pub fn questions(
     for (index, gate) in gates.iter().enumerate().take(PATHS) {
         let path = &gate.whole.path;
         let granted: Vec<&Grant> = grants.iter().filter(|g| g.family == path.family).collect();
-        let closed = closed_whatever(gate, bans_hold);
-        let open = unsure(gate);
+        let Some(expected) = expected.get(index) else { break };
+        let surely = &expected.admitted;
+        let perhaps = surely.union(&unsure(expected));
         let sources = sources(gate, &granted, reserved);
         let mut ask = |protocol, source: IpAddr, port| {
             let covered = granted.iter().any(|g| g.covers(source, &path.interface, protocol, port));
-            let may_open = covered && !closed.contains(source);
-            let must_open = may_open && !open.contains(source) && port == path.port;
+            let may_open = covered && perhaps.contains(source);
+            let must_open = covered && surely.contains(source) && port == path.port;
             let flow = Flow { protocol, source, source_port: 0, target: path.address, port };
             questions.push(Question { path: index, flow, must_open, may_open });
         };
@@ -123,21 +125,10 @@ pub fn questions(
     questions
 }
 
-/// Sources that stay out whatever the firewall's plan does: those that a route bars, and bans that are meant.
-fn closed_whatever(gate: &PathGates, bans_hold: bool) -> AddrSet {
-    let mut set = AddrSet::empty(gate.whole.path.family);
-    for blocked in &gate.firewall.blocked {
-        if blocked.by.gate == Gate::Route || (bans_hold && blocked.by.respected) {
-            set.union_with(&blocked.sources);
-        }
-    }
-    set
-}
-
 /// Sources whose fate depends on more than the rules, or is not known.
-fn unsure(gate: &PathGates) -> AddrSet {
-    let mut set = gate.firewall.unknown_sources();
-    for open in &gate.firewall.conditional {
+fn unsure(verdict: &PathVerdict) -> AddrSet {
+    let mut set = verdict.unknown_sources();
+    for open in &verdict.conditional {
         set.union_with(&open.sources);
     }
     set

@@ -13,6 +13,7 @@ mod generate_nft;
 mod generated;
 mod killed;
 mod lines;
+mod mend;
 mod oracle;
 mod owners;
 mod record;
