@@ -16,6 +16,7 @@ mod lines;
 mod mend;
 mod oracle;
 mod owners;
+mod pass;
 mod record;
 mod rehearsal;
 mod scratch;

@@ -1,0 +1,140 @@
+//! The whole road on a scratch host with a real sshd and a client beside it.
+
+use ssh_rescue::chain;
+use ssh_rescue::host::{Call, Host};
+use ssh_rescue::judge::Verdict;
+use ssh_rescue::pass::{Outcome, Report, check, repair};
+use ssh_rescue::policy::Policy;
+use ssh_rescue::record::{Phase, StateDir, Undone, history, undo};
+use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
+
+use super::common::root;
+
+/// What a repair may change: the rules of every back-end, and /etc.
+fn everything(host: &Host) -> Vec<String> {
+    let mut all = Vec::new();
+    let tools = ["iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"];
+    let tools = tools.map(|tool| (tool, vec![]));
+    for (tool, args) in tools.into_iter().chain([("nft", vec!["-s", "list", "ruleset"])]) {
+        let output = host.run(&Call::new(tool, &args)).unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty());
+        all.extend(lines.map(|l| format!("{tool}: {}", l.split(" [").next().unwrap_or(l))));
+    }
+    for name in ["hosts.allow", "hosts.deny", "ufw/user.rules", "ufw/user6.rules"] {
+        all.push(format!("{name}: {:?}", std::fs::read_to_string(format!("/etc/{name}")).ok()));
+    }
+    all
+}
+
+fn told(report: &Report) -> String {
+    format!(
+        "{:?}: {}\n  plan {:?}\n  declined {:?}\n  error {:?}\n  after {:?}",
+        report.outcome,
+        report.before.sentence,
+        report.plan.as_ref().map(|p| &p.steps),
+        report.declined,
+        report.error,
+        report.after.as_ref().map(|a| &a.sentence),
+    )
+}
+
+#[test]
+fn a_healthy_host_sees_no_write() {
+    if !root("a healthy host") {
+        return;
+    }
+    Stage::build(&Host::live(), |stage| {
+        let state = StateDir::default();
+        let before = everything(stage.host);
+        let report = repair(stage.host, &state, &Policy::default(), false).unwrap();
+        assert_eq!(report.outcome, Outcome::Healthy, "{}", told(&report));
+        assert_eq!(everything(stage.host), before);
+        assert!(!state.path().exists(), "a state folder was made");
+        Ok(())
+    })
+    .unwrap_or_else(|e| panic!("{}", chain(&e)));
+}
+
+/// systemd does not run a scratch host; really booted hosts show these.
+const BY_SYSTEMD: &str = "sshd stopped";
+
+/// Locks out, repairs, looks; repairs again, which must change nothing; undoes, which must lock out again.
+#[test]
+fn every_lock_out_is_rescued_and_every_rescue_undone() {
+    if !root("rescue") {
+        return;
+    }
+    let mut failed = Vec::new();
+    for lockout in LOCKOUTS.iter().filter(|l| l.name != BY_SYSTEMD) {
+        let result = Stage::build(&Host::live(), |stage| {
+            (lockout.apply)(stage)?;
+            let (host, state, policy) = (stage.host, StateDir::default(), Policy::default());
+            let locked_out = everything(host);
+            let dry = repair(host, &state, &policy, true).unwrap();
+            if everything(host) != locked_out || state.path().exists() {
+                return Ok(Err(format!("a dry run wrote: {}", told(&dry))));
+            }
+            let report = repair(host, &state, &policy, false).unwrap();
+            let after = stage.see()?;
+            if after != [Sight::Banner; 2] || report.outcome != Outcome::Repaired {
+                return Ok(Err(format!("a client sees {after:?}: {}", told(&report))));
+            }
+            let rescued = everything(host);
+            let again = repair(host, &state, &policy, false).unwrap();
+            if again.outcome != Outcome::Healthy || everything(host) != rescued {
+                return Ok(Err(format!("again: {}", told(&again))));
+            }
+            let ids = history(&state).unwrap().entries;
+            assert!(ids.iter().all(|e| e.phase == Phase::Confirmed), "{ids:?}");
+            for entry in ids.iter().rev() {
+                if !matches!(undo(host, &state, &entry.id), Ok(Undone::TakenBack(_))) {
+                    return Ok(Err(format!("undo of {:?}", entry.steps)));
+                }
+            }
+            let now = everything(host);
+            if now != locked_out {
+                return Ok(Err(format!("after the undo:\n{locked_out:#?}\n{now:#?}")));
+            }
+            Ok(Ok(format!("{} ms", report.evidence.map_or(0, |e| e.milliseconds))))
+        });
+        match result {
+            Ok(Ok(words)) => println!("{}: rescued, undone ({words})", lockout.name),
+            Ok(Err(why)) => failed.push(format!("{}: {why}", lockout.name)),
+            Err(error) => failed.push(format!("{}: {}", lockout.name, chain(&error))),
+        }
+    }
+    assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), LOCKOUTS.len(), failed.join("\n"));
+}
+
+#[test]
+fn what_is_meant_is_left_alone() {
+    if !root("what is meant") {
+        return;
+    }
+    let meant = [
+        ("a ban of one address", "table inet f2b-table { chain f2b-chain { type filter hook input priority -1; ip saddr 203.0.113.9 drop; }; }"),
+        (
+            "a few are admitted",
+            "table inet t { chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established,related accept;
+               ip saddr { 10.0.0.0/8, 192.0.2.0/24 } tcp dport 22 accept; ip6 saddr { 2001:db8::/32, fd00::/8, fe80::/10 } tcp dport 22 accept; meta l4proto ipv6-icmp accept; }; }",
+        ),
+    ];
+    for (name, rules) in meant {
+        Stage::build(&Host::live(), |stage| {
+            stage.tool("nft", &["-f", "-"], rules)?;
+            let before = everything(stage.host);
+            let (_, judgement) = check(stage.host, &Policy::default());
+            assert!(
+                matches!(judgement.verdict, Verdict::Reachable | Verdict::AtRisk),
+                "{name}: {}",
+                judgement.sentence
+            );
+            let report = repair(stage.host, &StateDir::default(), &Policy::default(), false).unwrap();
+            assert_eq!(report.outcome, Outcome::Healthy, "{name}: {}", told(&report));
+            assert_eq!(everything(stage.host), before, "{name}");
+            Ok(())
+        })
+        .unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
+    }
+}
