@@ -81,6 +81,9 @@ pub fn tables(raw: &RawNft) -> Vec<Table> {
     }
     add_chains(raw, &mut tables, &known);
     add_sets(raw, &mut tables, &known);
+    for table in &mut tables {
+        table.sets.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     tables
 }
 

@@ -144,6 +144,7 @@ pub struct Table {
     /// NFT_TABLE_F_OWNER: the netlink port of the process that alone may write to it.
     pub owner: Option<u32>,
     pub chains: Vec<Chain>,
+    /// As they are read, in the order of their names: there may be one for every rule.
     pub sets: Vec<Set>,
 }
 
@@ -153,7 +154,10 @@ impl Table {
     }
 
     pub fn set(&self, name: &str) -> Option<&Set> {
-        self.sets.iter().find(|s| s.name == name)
+        match self.sets.binary_search_by(|set| set.name.as_str().cmp(name)) {
+            Ok(index) => self.sets.get(index),
+            Err(_) => self.sets.iter().find(|s| s.name == name),
+        }
     }
 
     /// Whether it is a table that the `iptables` or `ip6tables` command (of either back-end) keeps: one of the five known

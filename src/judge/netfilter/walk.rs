@@ -312,7 +312,7 @@ impl<'a> Walk<'a> {
             place: place.to_string(),
             hook: Some(site.hook),
             rule: Some(match rule {
-                Some(rule) => rule.to_string(),
+                Some(rule) => rule.words(Some(site.table)),
                 None => "policy drop".to_owned(),
             }),
             position: site.index.map(|i| i + 1),
