@@ -15,10 +15,12 @@ use crate::facts::{AddrSet, Chain, Hook, IpSet, Net, Policy as ChainPolicy, Rule
 use crate::judge::{Blame, Gate, Path, Symptom};
 use crate::policy::respects;
 
-/// Rules that one walk looks at, over all forks, before it gives up: jumps may multiply without end.
-const BUDGET: u64 = 50_000_000;
-/// nf_tables allows 16; iptables-legacy as many as there are chains.
-const DEPTH: usize = 160;
+/// Rules that one walk looks at, over all forks, before it gives up: jumps may multiply without end. To it comes
+/// [`BUDGET_PER_RULE`] for each rule that there is.
+const BUDGET: u64 = 500_000;
+const BUDGET_PER_RULE: u64 = 64;
+/// How deep chains may call each other. nf_tables allows 16; iptables-legacy as many as there are chains, and nobody that many.
+const DEPTH: usize = 64;
 /// Possibilities that are kept apart.
 const FORKS: usize = 256;
 
@@ -94,8 +96,10 @@ impl<'a> Walk<'a> {
         respect: &'a [String],
     ) -> Walk<'a> {
         let (mut chains, mut named_sets) = (HashMap::new(), HashMap::new());
+        let mut budget = BUDGET;
         for table in tables {
             let key = std::ptr::from_ref(table);
+            budget += table.chains.iter().map(|c| c.rules.len() as u64).sum::<u64>() * BUDGET_PER_RULE;
             chains.extend(table.chains.iter().map(|c| ((key, c.name.as_str()), c)));
             named_sets.extend(table.sets.iter().map(|s| ((key, s.name.as_str()), s)));
         }
@@ -112,7 +116,7 @@ impl<'a> Walk<'a> {
             trace: None,
             chains,
             named_sets,
-            budget: BUDGET,
+            budget,
         }
     }
 
