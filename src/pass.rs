@@ -78,15 +78,16 @@ pub enum PassError {
     Recover(#[source] RecordError),
 }
 
-/// What a client sees, and why. Reads only.
-pub fn check(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
+/// What a client sees, why, and what `repair` would do. Reads only.
+pub fn check(host: &Host, policy: &Policy) -> (Judgement, Decision) {
     let (snapshot, mut judgement) = look(host, policy);
     let decision = plan(policy, &snapshot, &judgement, "check");
     annotate(&mut judgement, &decision);
-    (snapshot, judgement)
+    (judgement, decision)
 }
 
-fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
+/// The first half of the road: what there is, and what a client sees.
+pub fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
     let snapshot = observe(host, policy);
     let judgement = judge(policy, &snapshot);
     (snapshot, judgement)

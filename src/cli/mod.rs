@@ -1,10 +1,13 @@
 //! The command line: one file a verb, the report for people and for machines.
 #![forbid(unsafe_code)]
 
+mod check;
 mod drill;
 mod history;
 mod policy;
 mod policy_file;
+mod repair;
+mod report;
 mod screen;
 mod undo;
 
@@ -18,12 +21,14 @@ use serde::Serialize;
 use serde_json::json;
 use thiserror::Error;
 
-use crate::host::Host;
+use crate::host::{Host, ReplaceError};
+use crate::judge::AdmittedError;
+use crate::pass::PassError;
 use crate::policy::{Mistake, Policy};
 use crate::record::{RecordError, UndoError};
 use crate::rehearse::drill::DrillError;
 use policy_file::{PolicyFileError, Source};
-use screen::Screen;
+use screen::{Screen, clean};
 
 /// The version of the JSON that every verb prints.
 const VERSION: u32 = 1;
@@ -45,6 +50,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Say what a client sees, and why; changes nothing
+    Check,
+    /// Let in again whom the policy names, by the least change, proven first
+    Repair(repair::Repair),
     /// List what was repaired on this host
     History,
     /// Take a repair back
@@ -68,6 +77,7 @@ struct Context {
 enum Status {
     Ok = 0,
     Warning = 1,
+    Critical = 2,
     Unknown = 3,
 }
 
@@ -80,6 +90,16 @@ enum CliError {
     Mistakes { mistakes: Vec<Mistake>, shown: String },
     #[error("{0} needs root")]
     Root(&'static str),
+    #[error(transparent)]
+    Pass(#[from] PassError),
+    #[error(transparent)]
+    Admitted(#[from] AdmittedError),
+    #[error("{} is there already: it is not written over", clean(&.0.to_string_lossy()))]
+    Exists(PathBuf),
+    #[error("write the policy")]
+    Write(#[from] ReplaceError),
+    #[error("make the folder of the policy")]
+    Folder(#[source] io::Error),
     #[error(transparent)]
     Record(#[from] RecordError),
     #[error(transparent)]
@@ -115,6 +135,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Verb {
     fn run(&self, context: &Context) -> Result<Status, CliError> {
         match self {
+            Verb::Check => check::run(context),
+            Verb::Repair(verb) => verb.run(context),
             Verb::History => history::run(context),
             Verb::Undo(verb) => verb.run(context),
             Verb::Policy(verb) => verb.run(context),
@@ -153,7 +175,7 @@ impl Context {
     }
 
     fn fail(&self, error: &CliError) {
-        let mut text = format!("ssh-rescue: {}\n", screen::clean(&crate::chain(error)));
+        let mut text = format!("ssh-rescue: {}\n", clean(&crate::chain(error)));
         if let CliError::Mistakes { shown, .. } = error {
             text = format!("{shown}\n{text}");
         }

@@ -71,6 +71,27 @@ pub fn clean(text: &str) -> String {
     text.chars().map(|c| escape(c.encode_utf8(&mut [0; 4]))).collect()
 }
 
+/// The text in lines of at most 79 characters, broken between words: a serial console has 80 columns.
+pub fn wrap(text: &str, first: usize, rest: usize) -> String {
+    const COLUMNS: usize = 79;
+    let mut out = String::new();
+    let mut line = " ".repeat(first);
+    let mut fresh = true;
+    for word in text.split_inclusive(' ') {
+        let width = line.chars().count() + word.trim_end().chars().count();
+        if width > COLUMNS && !fresh {
+            out.push_str(line.trim_end());
+            out.push('\n');
+            line = " ".repeat(rest);
+        }
+        line.push_str(word);
+        fresh = false;
+    }
+    out.push_str(line.trim_end());
+    out.push('\n');
+    out
+}
+
 /// Writes to standard output. A reader that has gone away is no error.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -83,6 +104,18 @@ pub fn print(text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_text_is_broken_between_words() {
+        let text = wrap(&"word ".repeat(20), 2, 4);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(
+            lines.iter().all(|l| l.len() <= 79) && lines[0].starts_with("  word") && lines[1].starts_with("    word")
+        );
+        assert_eq!(wrap(&"x".repeat(100), 0, 2), format!("{}\n", "x".repeat(100)), "what has no gap is not broken");
+        assert_eq!(wrap("admitted    everybody", 2, 14), "  admitted    everybody\n");
+    }
 
     #[test]
     fn a_serial_console_gets_ascii_and_no_colour() {

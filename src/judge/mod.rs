@@ -3,6 +3,7 @@
 //! Pure: a policy and a snapshot in, a [`Judgement`] out. The gates stand in the order in which a connection meets them.
 #![forbid(unsafe_code)]
 
+mod admitted;
 pub mod blame;
 #[cfg(test)]
 mod fixture;
@@ -16,6 +17,7 @@ pub mod sshd;
 mod verdict;
 pub mod wrappers;
 
+pub use admitted::{AdmittedError, admitted};
 pub use intent::*;
 pub use paths::paths;
 pub use verdict::*;

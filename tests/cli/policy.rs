@@ -40,7 +40,7 @@ fn every_mistake_is_shown_where_it_stands() {
 #[test]
 fn a_policy_with_mistakes_is_not_in_force_for_any_verb() {
     let (_folder, path) = policy("ports = 22\n");
-    for verb in [&["policy", "show"][..]] {
+    for verb in [&["policy", "show"][..], &["check"], &["repair"]] {
         let ran = run(&[verb, &["--policy", path.to_str().unwrap()]].concat());
         assert_eq!((ran.status, ran.out.as_str()), (3, ""), "{verb:?}");
         assert!(ran.err.contains("policy.toml:1:1: unknown key `ports`"), "{}", ran.err);

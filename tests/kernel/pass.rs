@@ -124,7 +124,7 @@ fn what_is_meant_is_left_alone() {
         Stage::build(&Host::live(), |stage| {
             stage.tool("nft", &["-f", "-"], rules)?;
             let before = everything(stage.host);
-            let (_, judgement) = check(stage.host, &Policy::default());
+            let (judgement, _) = check(stage.host, &Policy::default());
             assert!(
                 matches!(judgement.verdict, Verdict::Reachable | Verdict::AtRisk),
                 "{name}: {}",

@@ -4,7 +4,7 @@ use ssh_rescue::apply::{apply, insert};
 use ssh_rescue::facts::{AddrSet, Family, TableFamily};
 use ssh_rescue::host::{Host, Scratch, listen_tcp};
 use ssh_rescue::judge::Verdict;
-use ssh_rescue::pass::check;
+use ssh_rescue::pass::look;
 use ssh_rescue::plan::{Accept, Insert, Plan, Step};
 use ssh_rescue::policy::Policy;
 use ssh_rescue::record::{Phase, StateDir, history, new_id};
@@ -30,7 +30,7 @@ fn verified(
             let _listener = listens.then(|| listen_tcp(22, 1400).unwrap());
             tool(host, "nft", &["-f", "-"], DROPS);
             let state = StateDir::at("/run/state", "/run/ours");
-            let (snapshot, before) = check(host, policy);
+            let (snapshot, before) = look(host, policy);
             assert_eq!(before.verdict, Verdict::Blocked, "{}", before.sentence);
             let generation = snapshot.firewall.nft.present().unwrap().generation;
             let plan = Plan { id: new_id(), steps: steps(generation), declined: Vec::new() };
@@ -118,7 +118,7 @@ fn what_lets_in_others_than_the_policy_names_is_taken_back() {
             let _listener = listen_tcp(22, 1400).unwrap();
             tool(host, "nft", &["-f", "-"], DROPS);
             let state = StateDir::at("/run/state", "/run/ours");
-            let (snapshot, before) = check(host, &wide);
+            let (snapshot, before) = look(host, &wide);
             let generation = snapshot.firewall.nft.present().unwrap().generation;
             let before_rules = rules(host);
             let steps = accept(generation, Some("198.51.0.0/16"));

@@ -66,11 +66,14 @@ fn normal(pattern: &[u8]) -> Vec<u8> {
     out
 }
 
+/// First and last number of each interval, in order.
+type Spans = Rc<Vec<(u32, u32)>>;
+
 /// The pattern as an automaton: bit N of a state is set where its first N characters have been matched. The normal form of a
 /// pattern that can match an address has at most 31 characters.
 struct Walk<'a> {
     pattern: &'a [u8],
-    seen: HashMap<(u8, u32), Rc<Vec<(u32, u32)>>>,
+    seen: HashMap<(u8, u32), Spans>,
 }
 
 impl Walk<'_> {
@@ -100,7 +103,7 @@ impl Walk<'_> {
     }
 
     /// The intervals of what follows after `octet` octets, as numbers of the remaining bits.
-    fn from(&mut self, octet: u8, states: u32) -> Option<Rc<Vec<(u32, u32)>>> {
+    fn from(&mut self, octet: u8, states: u32) -> Option<Spans> {
         if let Some(known) = self.seen.get(&(octet, states)) {
             return Some(known.clone());
         }

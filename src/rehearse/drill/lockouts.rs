@@ -93,10 +93,17 @@ pub const LOCKOUTS: &[Lockout] = &[
         },
     },
     Lockout {
-        name: "sshd stopped",
+        name: "hosts.allow with an option that nobody knows",
         apply: |s| {
-            s.stop_sshd();
-            Ok(())
+            s.write("/etc/hosts.allow", "sshd: ALL: alow\n")?;
+            s.write("/etc/hosts.deny", "ALL: PARANOID\n")
+        },
+    },
+    Lockout {
+        name: "hosts.allow without a newline at its end",
+        apply: |s| {
+            s.write("/etc/hosts.allow", "sshd: ALL")?;
+            s.write("/etc/hosts.deny", "ALL: ALL\n")
         },
     },
 ];

@@ -163,7 +163,7 @@ impl Stage<'_> {
         Err(DrillError::Sshd("a client does not reach sshd on a fresh host".to_owned()))
     }
 
-    pub fn stop_sshd(&mut self) {
+    fn stop_sshd(&mut self) {
         if let Some(mut child) = self.sshd.take() {
             let _ = child.kill();
             let _ = child.wait();
