@@ -97,3 +97,49 @@ fn but_for_bans(verdict: &PathVerdict) -> AddrSet {
     }
     reach
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{Seen, TextFile};
+    use crate::judge::fixture::healthy;
+    use crate::judge::judge;
+
+    /// The policy of a host whose wrappers admit this way.
+    fn of(allow: &str, deny: &str) -> Result<Policy, AdmittedError> {
+        let file = |path: &str, text: &str| Seen::Present(TextFile { path: path.into(), bytes: text.into() });
+        let mut snapshot = healthy();
+        snapshot.wrappers.allow = file("/etc/hosts.allow", allow);
+        snapshot.wrappers.deny = file("/etc/hosts.deny", deny);
+        let policy = Policy::default();
+        admitted(&policy, &snapshot, &judge(&policy, &snapshot))
+    }
+
+    fn sources(policy: &Policy) -> Vec<String> {
+        policy.ssh.sources.iter().flatten().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn where_everybody_gets_in_the_default_holds() {
+        assert_eq!(of("", ""), Ok(Policy::default()));
+        assert_eq!(of("", "ALL: 203.0.113.9\n"), Ok(Policy::default()), "a ban is no restriction");
+    }
+
+    #[test]
+    fn a_restriction_is_written_down_for_each_family() {
+        let both = of("sshd: 10.0.0.0/8 [2001:db8:1::]/48\n", "ALL: ALL\n").unwrap();
+        assert_eq!(sources(&both), ["10.0.0.0/8", "2001:db8:1::/48"]);
+        let one = of("sshd: 198.51.100.0/24\n", "ALL: ALL\n").unwrap();
+        assert_eq!(sources(&one), ["198.51.100.0/24"]);
+        let mixed = of("sshd: [2001:db8:1::]/48\n", "ALL: [::]/0\n").unwrap();
+        assert_eq!(sources(&mixed), ["0.0.0.0/0", "2001:db8:1::/48"]);
+        assert_eq!(crate::policy::parse(&mixed.to_toml()).unwrap(), mixed, "what is written is read again");
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_said() {
+        assert_eq!(of("", "ALL: ALL\n"), Err(AdmittedError::Nobody));
+        let many: String = (0..100).map(|n| format!("sshd: 10.{n}.0.0/17\n")).collect();
+        assert_eq!(of(&many, "ALL: ALL\n"), Err(AdmittedError::Many(100)));
+    }
+}

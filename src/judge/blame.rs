@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     Blame, Blocked, Demand, Finding, Gate, Intent, Open, PathGates, PathVerdict, Severity, Standing, Symptom, Verdict,
 };
-use crate::facts::{AddrSet, Hook, escape};
+use crate::facts::{AddrSet, Family, Hook, escape};
 
 /// The findings that explain the demands: one for each thing that blocks, leaves open, or bars a part.
 pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
@@ -254,23 +254,28 @@ fn worst<'a>(demand: &'a Demand, gates: &'a [PathGates]) -> Option<(&'a Blocked,
 }
 
 fn who_gets_in(intent: &Intent, gates: &[PathGates]) -> String {
-    let words: Vec<String> = intent
-        .demands
-        .iter()
-        .map(|demand| {
-            let mut reach = AddrSet::empty(demand.family);
-            for &index in &demand.paths {
-                reach.union_with(&gates[index].whole.reachable());
-            }
-            let outside = intent.outside(demand.family);
-            let barred = outside.minus(&reach);
-            let who = match () {
-                () if barred.is_empty() => "everybody".to_owned(),
-                () if barred.count() < outside.count() / 2 => format!("everybody but {barred}"),
-                () => reach.intersection(outside).to_string(),
-            };
-            format!("{who} by {} on port {}", demand.family, demand.port)
-        })
-        .collect();
-    words.join("; ")
+    let mut groups: Vec<(String, u16, Vec<Family>)> = Vec::new();
+    for demand in &intent.demands {
+        let mut reach = AddrSet::empty(demand.family);
+        for &index in &demand.paths {
+            reach.union_with(&gates[index].whole.reachable());
+        }
+        let outside = intent.outside(demand.family);
+        let barred = outside.minus(&reach);
+        let who = match () {
+            () if barred.is_empty() => "everybody".to_owned(),
+            () if barred.count() < outside.count() / 2 => format!("everybody but {barred}"),
+            () => reach.intersection(outside).to_string(),
+        };
+        match groups.iter_mut().find(|(same, port, _)| *same == who && *port == demand.port) {
+            Some((.., families)) if families.contains(&demand.family) => {}
+            Some((.., families)) => families.push(demand.family),
+            None => groups.push((who, demand.port, vec![demand.family])),
+        }
+    }
+    let words = groups.iter().map(|(who, port, families)| {
+        let families: Vec<String> = families.iter().map(ToString::to_string).collect();
+        format!("{who} by {} on port {port}", families.join(" and "))
+    });
+    words.collect::<Vec<_>>().join("; ")
 }
