@@ -3,7 +3,7 @@
 CARGO ?= cargo
 FUZZ_RUNS ?= 1000000
 
-.PHONY: help setup build test drill lint deny bench fuzz man
+.PHONY: help setup build test drill lint deny bench fuzz man manuals
 
 help:
 	@echo 'make drill   lock scratch hosts out in many ways and rescue them (root)'
@@ -11,6 +11,7 @@ help:
 	@echo 'make build   the release binary, target/release/ssh-rescue'
 	@echo 'make lint    formatting, clippy, man pages'
 	@echo 'make deny    advisories, licences, bans and sources of the dependencies'
+	@echo 'make manuals man pages and completions, from what the command line says'
 	@echo 'make bench   benchmarks'
 	@echo 'make fuzz    each fuzz target, FUZZ_RUNS inputs'
 
@@ -32,6 +33,10 @@ lint: man
 
 man:
 	for page in packaging/man/*.[158]; do [ ! -e "$$page" ] || mandoc -T lint -W warning "$$page" || exit 1; done
+
+manuals:
+	mkdir -p packaging/man
+	SSH_RESCUE_WRITE_MANUALS=1 $(CARGO) test --locked --test cli manuals
 
 deny:
 	./scripts/deny

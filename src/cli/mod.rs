@@ -112,6 +112,11 @@ enum CliError {
     Json(#[from] serde_json::Error),
 }
 
+/// What the command line takes: for the man pages and the completions.
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command().disable_help_subcommand(true)
+}
+
 /// Does what the arguments (the program's name first) ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {

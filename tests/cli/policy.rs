@@ -145,3 +145,25 @@ fn what_is_no_text_file_is_refused_at_once() {
     std::fs::write(&path, vec![b'#'; 300 << 10]).unwrap();
     assert!(check(&path).err.contains("longer than"));
 }
+
+#[test]
+fn the_packaged_policy_is_the_default_and_every_line_of_it_may_be_uncommented() {
+    let packaged = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/packaging/policy.toml")).unwrap();
+    let json = |text: &str| {
+        let (_folder, path) = policy(text);
+        let ran = run(&["policy", "show", "--json", "--policy", path.to_str().unwrap()]);
+        assert_eq!(ran.status, 0, "{}", ran.err);
+        ran.json()["policy"].clone()
+    };
+    let default = json("");
+    assert_eq!(json(&packaged), default);
+    let is_setting = |line: &&str| line.strip_prefix("# ").is_some_and(|l| l.split(' ').nth(1) == Some("="));
+    let uncommented: Vec<&str> = packaged.lines().map(|l| if is_setting(&l) { &l[2..] } else { l }).collect();
+    let all = json(&uncommented.join("\n"));
+    let mut expected = default;
+    expected["ssh"]["sources"] = serde_json::json!(["198.51.100.0/24", "2001:db8:100::/64"]);
+    expected["ssh"]["interfaces"] = serde_json::json!(["eth0"]);
+    expected["control"]["group"] = "adm".into();
+    expected["report"]["metrics"] = "/var/lib/prometheus/node-exporter".into();
+    assert_eq!(all, expected, "what is behind a # is the default");
+}
