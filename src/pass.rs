@@ -10,6 +10,7 @@ use crate::facts::Snapshot;
 use crate::host::{Host, LockError};
 use crate::judge::{Judgement, Verdict, judge};
 use crate::observe::observe;
+use crate::plan::restraint::History;
 use crate::plan::{Decision, Declined, Plan, annotate, plan};
 use crate::policy::Policy;
 use crate::record::{LOCK_WAIT, RecordError, Recovered, StateDir, new_id, recover};
@@ -68,6 +69,24 @@ pub struct Report {
     pub recovered: Vec<Recovered>,
 }
 
+/// Who asks for a repair, and how far it may go.
+pub struct Ask<'a> {
+    /// Stop before anything is written.
+    pub dry_run: bool,
+    /// Who or what had made it necessary, for the record.
+    pub trigger: Option<String>,
+    /// The repairs that hold it back; None: a person asks, who knows what they want.
+    pub history: Option<History>,
+    /// Gets the name of each stage of the road as it begins.
+    pub told: &'a dyn Fn(&'static str),
+}
+
+impl Ask<'_> {
+    pub fn operator(dry_run: bool) -> Ask<'static> {
+        Ask { dry_run, trigger: None, history: None, told: &|_| {} }
+    }
+}
+
 #[derive(Debug, Error)]
 pub enum PassError {
     #[error("a repair needs root")]
@@ -86,6 +105,28 @@ pub fn check(host: &Host, policy: &Policy) -> (Judgement, Decision) {
     (judgement, decision)
 }
 
+/// A plan is not carried out while the host is on hold, nor where restraint says no.
+fn allow(host: &Host, state: &StateDir, policy: &Policy, ask: &Ask<'_>, decision: Decision) -> Decision {
+    if !matches!(decision, Decision::Repair(_)) {
+        return decision;
+    }
+    let held = match state.hold(host) {
+        Ok(hold) => hold.map(|hold| hold.words()),
+        Err(error) => Some(chain(&error)),
+    };
+    if let Some(why) = held {
+        return Decision::Refuse(vec![Declined { code: "hold".to_owned(), why }]);
+    }
+    match &ask.history {
+        Some(history) => history.restrain(&policy.restraint, decision, now_ms()),
+        None => decision,
+    }
+}
+
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
 /// The first half of the road: what there is, and what a client sees.
 pub fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
     let snapshot = observe(host, policy);
@@ -98,16 +139,32 @@ pub fn repair(host: &Host, state: &StateDir, policy: &Policy, dry_run: bool) -> 
     if !host.privileged() {
         return Err(PassError::Root);
     }
-    let (mut snapshot, mut now) = look(host, policy);
+    let ask = Ask::operator(dry_run);
+    walk(host, state, policy, look(host, policy), ask)
+}
+
+/// The second half of the road, from what a look has just shown.
+pub fn walk(
+    host: &Host,
+    state: &StateDir,
+    policy: &Policy,
+    (mut snapshot, mut now): (Snapshot, Judgement),
+    mut ask: Ask<'_>,
+) -> Result<Report, PassError> {
+    let dry_run = ask.dry_run;
+    let decide = |ask: &Ask<'_>, snapshot: &Snapshot, now: &Judgement, id: &str| {
+        allow(host, state, policy, ask, plan(policy, snapshot, now, id))
+    };
     let id = new_id();
-    let mut decision = plan(policy, &snapshot, &now, &id);
+    (ask.told)("plan");
+    let mut decision = decide(&ask, &snapshot, &now, &id);
     // Where there is nothing to mend and nothing on record, not even a lock is written.
     let idle = !matches!(decision, Decision::Repair(_)) && !state.path().exists();
     let _lock = if dry_run || idle { None } else { Some(host.lock(state.run(), LOCK_WAIT)?) };
     let recovered = if dry_run || idle { Vec::new() } else { recover(host, state).map_err(PassError::Recover)? };
     if !recovered.is_empty() {
         (snapshot, now) = look(host, policy);
-        decision = plan(policy, &snapshot, &now, &id);
+        decision = decide(&ask, &snapshot, &now, &id);
     }
     let mut before = now.clone();
     annotate(&mut before, &decision);
@@ -121,6 +178,7 @@ pub fn repair(host: &Host, state: &StateDir, policy: &Policy, dry_run: bool) -> 
         let id = plan.id.clone();
         let aim = Aim::of(policy, &snapshot, &now, &plan);
         report.planned(&plan);
+        (ask.told)("rehearse");
         let rehearsed = match rehearse(host, &snapshot, plan, policy, &now, aim.suffices(), &insert) {
             Ok(rehearsed) => rehearsed,
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
@@ -129,21 +187,27 @@ pub fn repair(host: &Host, state: &StateDir, policy: &Policy, dry_run: bool) -> 
         if dry_run {
             return Ok(report.end(Outcome::Refused));
         }
-        let applied = match apply(host, state, rehearsed, &snapshot, &now.sentence) {
+        (ask.told)("apply");
+        let mut applied = match apply(host, state, rehearsed, &snapshot, &now.sentence) {
             Ok(applied) => applied,
             Err(moved @ ApplyError::Moved(_)) => {
                 report.error = Some(chain(&moved));
                 (snapshot, now) = look(host, policy);
-                decision = self::plan(policy, &snapshot, &now, &new_id());
+                decision = decide(&ask, &snapshot, &now, &new_id());
                 continue;
             }
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
         };
+        applied.triggered(ask.trigger.clone());
+        if let Some(history) = &mut ask.history {
+            history.add(applied.attempt());
+        }
+        (ask.told)("verify");
         match verify(host, policy, state, applied, &aim) {
             Ok(Verified::Confirmed { snapshot: seen, judgement }) => {
                 report.repaired(id, &judgement);
                 (snapshot, now) = (*seen, *judgement);
-                decision = self::plan(policy, &snapshot, &now, &new_id());
+                decision = decide(&ask, &snapshot, &now, &new_id());
             }
             Ok(Verified::RolledBack { why, .. }) => return Ok(report.failed(Outcome::RolledBack, why)),
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),

@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use crate::facts::{Backend, Snapshot};
 use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError};
+use crate::plan::restraint::Attempt;
 use crate::plan::{Plan, TableInserts};
 use crate::record::{Entry, Phase, RecordError, StateDir, roll_back};
 use crate::rehearse::{BoxedError, Rehearsed};
@@ -97,6 +98,16 @@ pub struct Applied {
 impl Applied {
     pub fn plan(&self) -> &Plan {
         &self.entry.plan
+    }
+
+    /// Who or what had made it necessary; on record when the repair is confirmed or taken back.
+    pub fn triggered(&mut self, trigger: Option<String>) {
+        self.entry.trigger = trigger;
+    }
+
+    /// The repair as restraint counts it.
+    pub fn attempt(&self) -> Attempt {
+        self.entry.attempt()
     }
 }
 

@@ -7,6 +7,8 @@ pub mod accept;
 mod firewall;
 mod model;
 mod owner;
+pub mod restraint;
+pub mod settle;
 mod sshd;
 mod step;
 mod words;

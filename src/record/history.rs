@@ -2,14 +2,33 @@
 
 use std::io::ErrorKind;
 
-use super::{Entry, RecordError, StateDir};
+use super::{Entry, Phase, RecordError, StateDir};
 use crate::host::{Host, NEW_SUFFIX};
+use crate::plan::restraint::{Attempt, mended};
 
 /// Every repair on record, the oldest first, and the records that cannot be read, each with the reason.
 #[derive(Debug, Default)]
 pub struct History {
     pub entries: Vec<Entry>,
     pub unreadable: Vec<(String, RecordError)>,
+}
+
+impl History {
+    /// The repairs as restraint counts them.
+    pub fn attempts(&self) -> Vec<Attempt> {
+        self.entries.iter().map(Entry::attempt).collect()
+    }
+}
+
+impl Entry {
+    pub fn attempt(&self) -> Attempt {
+        Attempt {
+            at: u64::try_from(self.started.as_millisecond()).unwrap_or(0),
+            what: mended(&self.plan.steps),
+            who: self.trigger.clone(),
+            undone: self.phase == Phase::Undone,
+        }
+    }
 }
 
 /// Reads all records; none where nothing was ever repaired.

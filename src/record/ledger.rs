@@ -43,6 +43,9 @@ pub struct Entry {
     pub started: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    /// Who or what had made it necessary, where that is known: `nft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
     /// What a client saw before, and after.
     pub before: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,6 +142,7 @@ impl Entry {
             phase: Phase::Intent,
             started: Timestamp::now(),
             ended: None,
+            trigger: None,
             before: before.to_owned(),
             after: None,
             note: None,

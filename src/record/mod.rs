@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod history;
+mod hold;
 mod ledger;
 mod recover;
 mod undo;
@@ -16,6 +17,7 @@ use thiserror::Error;
 use crate::host::{FileError, ReplaceError};
 
 pub use history::{History, history};
+pub use hold::{Hold, REASON_LIMIT};
 pub use ledger::{Entry, Opening, Phase, Replaced, Saved, StepEntry, Undo};
 pub use recover::{Recovered, recover};
 pub(crate) use undo::{LOCK_WAIT, roll_back};
@@ -75,6 +77,8 @@ pub enum RecordError {
     /// What cannot be read again must not be begun.
     #[error("the record of repair {id} would be larger than {} bytes", crate::host::FILE_LIMIT)]
     TooLarge { id: String },
+    #[error("the hold on record is no hold of this program; `ssh-rescue release` ends it")]
+    Hold(#[source] serde_json::Error),
     #[error("there is no repair `{0}`; `ssh-rescue history` lists them")]
     NoSuch(String),
 }

@@ -1,0 +1,306 @@
+//! Days of fights in simulated time, over the code that the agent runs.
+
+use proptest::prelude::*;
+
+use super::super::settle::{Healing, Patience, Settle};
+use super::*;
+
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+const SWEEP: u64 = 60_000;
+const START: u64 = 1_700_000_000_000;
+
+fn policy(attempts: u32) -> RestraintPolicy {
+    RestraintPolicy { attempts, per_seconds: 3600 }
+}
+
+fn plan(units: &[&str]) -> Plan {
+    let step = |unit: &&str| Step::StartUnit { unit: (*unit).into(), reset_failed: false, unmask: false };
+    Plan { id: "x".into(), steps: units.iter().map(step).collect(), declined: Vec::new() }
+}
+
+fn attempt(at: u64, what: &str, who: &str) -> Attempt {
+    Attempt { at, what: vec![what.to_owned()], who: Some(who.to_owned()), undone: false }
+}
+
+/// What is broken at a time, and when that changes next.
+trait World {
+    fn broken(&self, now: u64) -> Option<&'static str>;
+    fn mended(&mut self, now: u64);
+    /// The next change after `now`.
+    fn next(&self, now: u64) -> u64;
+    /// The world comes to `now`.
+    fn change(&mut self, now: u64);
+    fn healing(&self) -> Option<Healing>;
+}
+
+/// Lives through a day as the agent does; gives the time of each repair, and whether a breaker was ever open.
+fn live(world: &mut impl World, policy: &RestraintPolicy, seed: u64) -> (Vec<u64>, bool) {
+    let (mut settle, mut patience, mut history) = (Settle::default(), Patience::default(), History::new(vec![], seed));
+    let (mut repairs, mut opened) = (Vec::new(), false);
+    let (mut again, mut sweep) = (None, START);
+    let mut change = world.next(START);
+    let mut now = START;
+    while now < START + DAY {
+        let look = [settle.due(), again, Some(sweep)].into_iter().flatten().min().unwrap_or(sweep);
+        now = look.min(change).max(now + 1);
+        if now >= change {
+            world.change(now);
+            change = world.next(now);
+            settle.changed(now);
+            continue;
+        }
+        settle.looked();
+        (again, sweep) = (None, now + SWEEP);
+        let Some(what) = world.broken(now) else {
+            patience.well();
+            continue;
+        };
+        again = patience.ill(now, world.healing());
+        if again.is_some() {
+            continue;
+        }
+        match history.leave(policy, &plan(&[what]), now) {
+            Leave::Go => {
+                repairs.push(now);
+                history.add(attempt(now, what, "puppet"));
+                world.mended(now);
+                patience.well();
+                settle.changed(now);
+            }
+            Leave::Wait { until } => again = Some(until),
+            Leave::Open(breaker) => {
+                assert_eq!(breaker.who, ["puppet"]);
+                opened = true;
+            }
+        }
+        history.forget(policy, now);
+    }
+    (repairs, opened)
+}
+
+/// The most repairs within any window of an hour.
+fn most(repairs: &[u64]) -> usize {
+    repairs
+        .iter()
+        .map(|start| repairs.iter().filter(|at| (*start..=start + HOUR).contains(*at)).count())
+        .max()
+        .unwrap_or(0)
+}
+
+/// Breaks one thing, or one of two in turn, again and again.
+struct Fighter {
+    things: [&'static str; 2],
+    period: u64,
+    broken: Option<usize>,
+    turn: usize,
+}
+
+impl World for Fighter {
+    fn broken(&self, _: u64) -> Option<&'static str> {
+        self.broken.map(|n| self.things[n])
+    }
+    fn mended(&mut self, _: u64) {
+        self.broken = None;
+    }
+    fn next(&self, now: u64) -> u64 {
+        now + self.period
+    }
+    fn change(&mut self, _: u64) {
+        self.turn += 1;
+        self.broken = Some(self.turn % 2);
+    }
+    fn healing(&self) -> Option<Healing> {
+        None
+    }
+}
+
+#[test]
+fn a_day_of_a_fighting_config_manager_sees_no_more_than_the_allowed_repairs() {
+    for period in [40, 999, 5_000, 61_000, 300_000, 1_199_000] {
+        let mut world = Fighter { things: ["ssh.service"; 2], period, broken: None, turn: 0 };
+        let (repairs, opened) = live(&mut world, &policy(3), period);
+        assert!(most(&repairs) <= 3, "every {period} ms: {} in an hour", most(&repairs));
+        assert!(opened && repairs.len() >= 3, "every {period} ms: {repairs:?}");
+        assert!(repairs.len() <= 3 * 24, "every {period} ms: {} repairs", repairs.len());
+    }
+}
+
+#[test]
+fn a_fault_now_and_then_is_mended_each_time() {
+    let mut world = Fighter { things: ["ssh.service"; 2], period: 2 * HOUR, broken: None, turn: 0 };
+    let (repairs, opened) = live(&mut world, &policy(3), 1);
+    assert_eq!((repairs.len(), opened), (11, false));
+}
+
+#[test]
+fn two_things_that_break_in_turn_do_not_oscillate() {
+    let mut world = Fighter { things: ["a.service", "b.service"], period: 1_500, broken: None, turn: 0 };
+    let (repairs, opened) = live(&mut world, &policy(3), 7);
+    assert!(opened && most(&repairs) <= 6, "{} in an hour", most(&repairs));
+}
+
+/// A firewalld that reloads again and again: nobody gets in for a while each time.
+struct Reloads {
+    period: u64,
+    barred: u64,
+}
+
+impl World for Reloads {
+    fn broken(&self, now: u64) -> Option<&'static str> {
+        ((now - START) % self.period < self.barred).then_some("firewalld")
+    }
+    fn mended(&mut self, now: u64) {
+        panic!("a false repair at {now}");
+    }
+    fn next(&self, now: u64) -> u64 {
+        let phase = (now - START) % self.period;
+        if phase < self.barred { now - phase + self.barred } else { now - phase + self.period }
+    }
+    fn change(&mut self, _: u64) {}
+    fn healing(&self) -> Option<Healing> {
+        Some(Healing::Reload)
+    }
+}
+
+#[test]
+fn a_day_of_a_firewalld_that_reloads_every_second_sees_no_repair() {
+    for (period, barred) in [(1_000, 330), (1_000, 380), (977, 300), (3_000, 350), (60_000, 390)] {
+        let (repairs, _) = live(&mut Reloads { period, barred }, &policy(3), period);
+        assert_eq!(repairs, Vec::<u64>::new());
+    }
+}
+
+#[test]
+fn what_lasts_is_mended_although_firewalld_did_it() {
+    let mut world = Fighter { things: ["ssh.service"; 2], period: 3 * HOUR, broken: None, turn: 0 };
+    struct Slow<'a>(&'a mut Fighter);
+    impl World for Slow<'_> {
+        fn broken(&self, now: u64) -> Option<&'static str> {
+            self.0.broken(now)
+        }
+        fn mended(&mut self, now: u64) {
+            self.0.mended(now);
+        }
+        fn next(&self, now: u64) -> u64 {
+            self.0.next(now)
+        }
+        fn change(&mut self, now: u64) {
+            self.0.change(now);
+        }
+        fn healing(&self) -> Option<Healing> {
+            Some(Healing::Reload)
+        }
+    }
+    let (repairs, _) = live(&mut Slow(&mut world), &policy(3), 1);
+    assert_eq!(repairs.len(), 7);
+    assert!(repairs.iter().all(|at| (at - START) % (3 * HOUR) <= 1_000), "{repairs:?}");
+}
+
+#[test]
+fn an_upgrade_or_a_boot_is_waited_for_and_not_for_ever() {
+    for (healing, bound) in [(Healing::Upgrade, 120_000), (Healing::Boot, 300_000)] {
+        let (mut patience, mut now) = (Patience::default(), START);
+        while let Some(again) = patience.ill(now, Some(healing)) {
+            assert!(again > now);
+            now = again;
+        }
+        assert_eq!(now, START + bound);
+    }
+    assert_eq!(Patience::default().ill(START, None), None);
+}
+
+#[test]
+fn a_burst_settles_and_a_long_one_is_looked_at_all_the_same() {
+    let mut settle = Settle::default();
+    assert_eq!(settle.due(), None);
+    settle.changed(1000);
+    settle.changed(1040);
+    assert_eq!(settle.due(), Some(1090));
+    (1040..5000).step_by(20).for_each(|now| settle.changed(now));
+    assert_eq!(settle.due(), Some(2000));
+    settle.looked();
+    assert_eq!(settle.due(), None);
+}
+
+#[test]
+fn a_breaker_says_who_and_closes_by_time_by_a_policy_and_by_an_operator() {
+    let who = ["puppet", "nft", "puppet"];
+    let attempts = (0..3).map(|n| attempt(START + n * 60_000, "ssh.service", who[n as usize])).collect();
+    let mut history = History::new(attempts, 0);
+    let now = START + 200_000;
+    let Leave::Open(breaker) = history.leave(&policy(3), &plan(&["ssh.service"]), now) else { panic!("it goes on") };
+    assert_eq!(breaker.who, ["puppet", "nft"]);
+    assert_eq!((breaker.attempts, breaker.until), (3, START + 120_000 + HOUR));
+    let words = breaker.words(now);
+    assert!(
+        words.starts_with("ssh.service was mended 3 times, and each time changed back by puppet and nft"),
+        "{words}"
+    );
+    assert_eq!(history.leave(&policy(3), &plan(&["nftables.service"]), now), Leave::Go, "another thing is not stopped");
+    assert_eq!(history.leave(&policy(3), &plan(&["ssh.service"]), breaker.until), Leave::Go);
+    assert!(matches!(history.leave(&policy(4), &plan(&["ssh.service"]), now), Leave::Wait { .. } | Leave::Go));
+    history.forgive(now);
+    assert_eq!(history.leave(&policy(3), &plan(&["ssh.service"]), now), Leave::Go);
+}
+
+#[test]
+fn a_repair_that_somebody_undid_is_not_made_again() {
+    let undone = Attempt { undone: true, ..attempt(START, "ssh.service", "nft") };
+    let history = History::new(vec![undone], 0);
+    assert!(matches!(
+        history.leave(&policy(3), &plan(&["ssh.service"]), START + 60_000),
+        Leave::Open(Breaker { undone: true, .. })
+    ));
+    assert_eq!(history.leave(&policy(3), &plan(&["ssh.service"]), START + HOUR), Leave::Go);
+}
+
+proptest! {
+    #[test]
+    fn whatever_breaks_when_no_window_sees_more_than_the_allowed_repairs(
+        gaps in proptest::collection::vec((0u64..2_000_000, 0usize..3), 1..400),
+        attempts in 1u32..6,
+        seed in any::<u64>(),
+    ) {
+        const THINGS: [&str; 3] = ["a.service", "b.service", "c.service"];
+        let mut history = History::new(Vec::new(), seed);
+        let mut made: Vec<(u64, usize)> = Vec::new();
+        let mut now = START;
+        for (gap, thing) in gaps {
+            now += gap;
+            match history.leave(&policy(attempts), &plan(&[THINGS[thing]]), now) {
+                Leave::Go => {
+                    history.add(attempt(now, THINGS[thing], "x"));
+                    made.push((now, thing));
+                }
+                Leave::Wait { until } => {
+                    let (last, _) = *made.iter().rfind(|(_, t)| *t == thing).unwrap();
+                    prop_assert!(until > now && until <= last + LONGEST * 5 / 4 + 1);
+                }
+                Leave::Open(breaker) => prop_assert!(breaker.until > now && breaker.until <= now + HOUR),
+            }
+            history.forget(&policy(attempts), now);
+        }
+        for thing in 0..3 {
+            let times: Vec<u64> = made.iter().filter(|(_, t)| *t == thing).map(|(at, _)| *at).collect();
+            prop_assert!(most(&times) <= attempts as usize);
+        }
+        let all: Vec<u64> = made.iter().map(|(at, _)| *at).collect();
+        prop_assert!(most(&all) <= (attempts * ALL) as usize);
+    }
+
+    #[test]
+    fn a_clock_that_jumps_allows_no_more(jumps in proptest::collection::vec(-5_000i64..5_000, 3..60)) {
+        let mut history = History::new(Vec::new(), 1);
+        let mut now = START;
+        let mut made = 0;
+        for jump in jumps {
+            now = now.saturating_add_signed(jump);
+            if history.leave(&policy(3), &plan(&["a.service"]), now) == Leave::Go {
+                history.add(attempt(now, "a.service", "x"));
+                made += 1;
+            }
+        }
+        prop_assert!(made <= 3);
+    }
+}
