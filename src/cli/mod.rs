@@ -8,6 +8,7 @@ mod policy;
 mod policy_file;
 mod repair;
 mod report;
+mod ruleset;
 mod screen;
 mod undo;
 
@@ -27,6 +28,7 @@ use crate::pass::PassError;
 use crate::policy::{Mistake, Policy};
 use crate::record::{RecordError, UndoError};
 use crate::rehearse::drill::DrillError;
+use crate::rehearse::ruleset::RulesetError;
 use policy_file::{PolicyFileError, Source};
 use screen::{Screen, clean};
 
@@ -51,7 +53,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Say what a client sees, and why; changes nothing
-    Check,
+    Check(check::Check),
     /// Let in again whom the policy names, by the least change, proven first
     Repair(repair::Repair),
     /// List what was repaired on this host
@@ -106,6 +108,8 @@ enum CliError {
     Undo(#[from] UndoError),
     #[error(transparent)]
     Drill(#[from] DrillError),
+    #[error(transparent)]
+    Ruleset(#[from] RulesetError),
     #[error("print the report")]
     Print(#[source] io::Error),
     #[error("print the report")]
@@ -140,7 +144,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 impl Verb {
     fn run(&self, context: &Context) -> Result<Status, CliError> {
         match self {
-            Verb::Check => check::run(context),
+            Verb::Check(verb) => verb.run(context),
             Verb::Repair(verb) => verb.run(context),
             Verb::History => history::run(context),
             Verb::Undo(verb) => verb.run(context),
@@ -170,7 +174,7 @@ impl Context {
             #[serde(flatten)]
             body: &'a T,
         }
-        let mut text = serde_json::to_string_pretty(&Versioned { version: VERSION, body })?;
+        let mut text = screen::ascii_json(&serde_json::to_string_pretty(&Versioned { version: VERSION, body })?);
         text.push('\n');
         screen::print(&text).map_err(CliError::Print)
     }

@@ -70,6 +70,7 @@ impl Repair {
             out.push_str(&wrap(&format!("repair {}: {}", clean(&recovered.id), clean(&recovered.note)), 0, 2));
         }
         out.push_str(&report::details(screen, now));
+        out.push_str(&report::elsewhere(now));
         out
     }
 }

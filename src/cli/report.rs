@@ -24,7 +24,7 @@ pub fn headline(screen: Screen, judgement: &Judgement) -> String {
     format!("{}{}", screen.tone(tone, word), &text[word.len()..])
 }
 
-/// The paths, the findings, and what to look at elsewhere.
+/// The paths and the findings.
 pub fn details(screen: Screen, judgement: &Judgement) -> String {
     let mut out = String::new();
     for path in &judgement.paths {
@@ -57,11 +57,15 @@ pub fn details(screen: Screen, judgement: &Judgement) -> String {
     if infos > INFOS {
         out.push_str(&format!("  and {} more that are worth knowing (--json shows them all)\n", infos - INFOS));
     }
-    if matches!(judgement.verdict, Verdict::Reachable | Verdict::AtRisk) {
-        out.push('\n');
-        out.push_str(&wrap(OUTSIDE, 0, 0));
-    }
     out
+}
+
+/// What to look at outside this host.
+pub fn elsewhere(judgement: &Judgement) -> String {
+    match judgement.verdict {
+        Verdict::Reachable | Verdict::AtRisk => format!("\n{}", wrap(OUTSIDE, 0, 0)),
+        Verdict::Blocked | Verdict::Unknown => String::new(),
+    }
 }
 
 /// What some steps do, a line each.

@@ -66,6 +66,19 @@ fn ascii(text: &str) -> String {
     out
 }
 
+/// A JSON document in ASCII: whatever else its strings hold is escaped, so that a terminal obeys nothing of it.
+pub fn ascii_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && c != '\x7f' {
+            out.push(c);
+        } else {
+            out.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    out
+}
+
 /// A message of any length that may hold text of the host: what a terminal would obey is shown.
 pub fn clean(text: &str) -> String {
     text.chars().map(|c| escape(c.encode_utf8(&mut [0; 4]))).collect()
@@ -134,6 +147,7 @@ mod tests {
         let plain = Screen { rich: false };
         assert_eq!(clean("a\x1b[2J\u{202e}b"), "a\\u{1b}[2J\\u{202e}b");
         assert_eq!(plain.fit(&plain.tone(Tone::Bad, "a…é")), "a...\\u{e9}");
+        assert_eq!(ascii_json("[\"a\u{202e}\x7f😀\"]\n"), "[\"a\\u202e\\u007f\\ud83d\\ude00\"]\n");
         assert_eq!(Screen { rich: true }.tone(Tone::Bad, "x"), "\x1b[1;31mx\x1b[0m");
     }
 }

@@ -86,3 +86,39 @@ pub struct Snapshot {
     pub wrappers: Wrappers,
     pub resources: Resources,
 }
+
+impl Snapshot {
+    /// A host of which nothing is known but its rules and its network: one whose ruleset was saved.
+    pub fn rules_alone(net: Net, firewall: Firewall) -> Snapshot {
+        Snapshot {
+            privileged: true,
+            net,
+            firewall,
+            owners: Owners {
+                ufw: Seen::Absent,
+                firewalld: Seen::Absent,
+                fail2ban_running: false,
+                docker_running: false,
+            },
+            listeners: Seen::Absent,
+            sshd: Sshd {
+                binary: Seen::Absent,
+                test: Seen::Absent,
+                settings: Seen::Absent,
+                units: Seen::Absent,
+                processes: Vec::new(),
+                not_to_be_run: false,
+                privsep_dir: Seen::Absent,
+            },
+            wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
+            resources: Resources {
+                disks: Vec::new(),
+                memory_total: 0,
+                memory_available: 0,
+                boot_time: 0,
+                conntrack: None,
+                package_manager: None,
+            },
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Reading files of the host.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,11 @@ impl FileError {
 impl Host {
     /// Reads a regular file whole, up to [`FILE_LIMIT`]. Never waits on a FIFO.
     pub fn read(&self, path: &Path) -> Result<Vec<u8>, FileError> {
+        self.read_up_to(path, FILE_LIMIT)
+    }
+
+    /// As [`Host::read`], of a file of at most `limit` bytes.
+    pub fn read_up_to(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
         let io = |action| move |source| FileError::Io { action, path: path.to_owned(), source };
         let file = OpenOptions::new()
             .read(true)
@@ -46,7 +51,12 @@ impl Host {
         if !file.metadata().map_err(io("stat"))?.is_file() {
             return Err(FileError::NotRegular { path: path.to_owned() });
         }
-        read_limited(file, path)
+        read_limited(file, path, limit)
+    }
+
+    /// Reads the standard input to its end, at most `limit` bytes.
+    pub fn read_input(&self, limit: u64) -> Result<Vec<u8>, FileError> {
+        read_limited(io::stdin().lock(), Path::new("the standard input"), limit)
     }
 
     /// As [`Host::read`], as a fact.
@@ -59,15 +69,15 @@ impl Host {
     }
 }
 
-fn read_limited(file: File, path: &Path) -> Result<Vec<u8>, FileError> {
+fn read_limited(file: impl Read, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
     let mut bytes = Vec::new();
-    file.take(FILE_LIMIT + 1).read_to_end(&mut bytes).map_err(|source| FileError::Io {
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|source| FileError::Io {
         action: "read",
         path: path.to_owned(),
         source,
     })?;
-    if bytes.len() as u64 > FILE_LIMIT {
-        return Err(FileError::TooLarge { path: path.to_owned(), limit: FILE_LIMIT });
+    if bytes.len() as u64 > limit {
+        return Err(FileError::TooLarge { path: path.to_owned(), limit });
     }
     Ok(bytes)
 }

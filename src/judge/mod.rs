@@ -32,7 +32,12 @@ use netfilter::Ports;
 
 /// Judges every way in that the policy asks for.
 pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
-    let gates: Vec<PathGates> = paths(policy, &snapshot.net).into_iter().map(|p| gates(policy, snapshot, p)).collect();
+    judge_paths(policy, snapshot, paths(policy, &snapshot.net))
+}
+
+/// Judges these ways in alone.
+pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
+    let gates: Vec<PathGates> = paths.into_iter().map(|p| gates(policy, snapshot, p)).collect();
     let mut findings = netfilter_findings(policy, snapshot);
     findings.extend(owners::findings(policy, snapshot));
     findings.extend(wrappers::findings(policy, snapshot));
@@ -42,12 +47,15 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
     conclude(policy, snapshot, gates, findings)
 }
 
-/// Judges the rules alone for one path: of a ruleset that is not this host's.
-pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, path: Path) -> Judgement {
-    let open = PathVerdict::open(path.clone());
-    let firewall = firewall(policy, snapshot, path);
-    let gates = PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open };
-    conclude(policy, snapshot, vec![gates], netfilter_findings(policy, snapshot))
+/// Judges the rules alone: of a ruleset that is not this host's.
+pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
+    let alone = |path: Path| {
+        let open = PathVerdict::open(path.clone());
+        let firewall = firewall(policy, snapshot, path);
+        PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open }
+    };
+    let gates = paths.into_iter().map(alone).collect();
+    conclude(policy, snapshot, gates, netfilter_findings(policy, snapshot))
 }
 
 /// What the rules and routes do to the sources of one path.
@@ -69,7 +77,7 @@ pub fn ports(snapshot: &Snapshot) -> Ports {
     let ssh = snapshot.sshd.settings.present().map(|s| s.ports.clone()).unwrap_or_default();
     let listeners = snapshot.listeners.present().into_iter().flatten();
     let others = listeners.map(|l| l.port).filter(|p| !ssh.contains(p)).collect();
-    Ports { ssh, others }
+    Ports { ssh, others, unseen: snapshot.listeners.present().is_none() }
 }
 
 fn unreadable(snapshot: &Snapshot, family: Family) -> Vec<(&'static str, String)> {

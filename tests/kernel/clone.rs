@@ -90,7 +90,7 @@ fn a_copy_of_every_legacy_ruleset_lists_as_the_original() {
         assert!(!tables.is_empty(), "{}", truth.file);
         let copy = Host::live()
             .scratch(Scratch::NetworkAndRun, |host| {
-                let _layout = set_up(host, &saved.net(), &[saved.ifindex], &[])?;
+                let _layout = set_up(host, &saved.net(), &[saved.place.ifindex], &[])?;
                 let made = firewall(host, &only_legacy(family, tables), &IpsetsAsText::default());
                 Ok(made.map(|()| legacy_listing(host, family)))
             })
@@ -268,7 +268,7 @@ fn a_copy_of_every_nf_tables_ruleset_lists_as_the_original() {
         let (original, raw) = load(&Host::live(), &saved, |host, _| (listing(host), raw())).unwrap();
         let copy = Host::live()
             .scratch(Scratch::NetworkAndRun, |host| {
-                let _layout = set_up(host, &saved.net(), &[saved.ifindex], &[])?;
+                let _layout = set_up(host, &saved.net(), &[saved.place.ifindex], &[])?;
                 Ok(firewall(host, &only_nft(raw), &IpsetsAsText::default()).map(|()| listing(host)))
             })
             .unwrap()

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use ssh_rescue::host::Host;
 use ssh_rescue::rehearse::probe::{Listeners, ask};
-use ssh_rescue::rehearse::ruleset::{Saved, load};
+use ssh_rescue::rehearse::ruleset::{Place, Saved, load};
 
 use super::common::{probe_to, root};
 
@@ -25,13 +25,8 @@ pub struct Recorded {
 
 impl Recorded {
     pub fn saved(&self, folder: &Path) -> Saved {
-        Saved {
-            file: folder.join(&self.file),
-            backend: Some(self.backend.parse().unwrap()),
-            interface: self.iface.clone(),
-            ifindex: self.ifindex,
-            to: vec![self.dst.parse().unwrap()],
-        }
+        let place = Place { interface: self.iface.clone(), ifindex: self.ifindex, to: vec![self.dst.parse().unwrap()] };
+        Saved::open(&Host::live(), &folder.join(&self.file), Some(self.backend.parse().unwrap()), place).unwrap()
     }
 }
 

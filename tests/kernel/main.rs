@@ -20,5 +20,6 @@ mod owners;
 mod pass;
 mod record;
 mod rehearsal;
+mod saved;
 mod scratch;
 mod verified;

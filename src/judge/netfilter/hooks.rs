@@ -19,6 +19,8 @@ pub struct Ports {
     pub ssh: Vec<u16>,
     /// Ports on which another program does.
     pub others: Vec<u16>,
+    /// Who listens is not known: on a port that is in neither list somebody may.
+    pub unseen: bool,
 }
 
 enum Stop<'a> {
@@ -297,11 +299,19 @@ fn deliver(walk: &mut Walk<'_>, forks: &mut Vec<Fork>, ports: &Ports) {
             here.push(fork);
             continue;
         }
-        let symptom = if ports.others.contains(&port) { Symptom::Unknown } else { Symptom::Refused };
         let by = match &fork.packet.flow.diverted {
             Some(to) => (*to.by).clone(),
             None => Blame::gate(Gate::Firewall, &format!("a rule that rewrites the port to {port}")),
         };
+        if ports.unseen {
+            let why = format!("it is led to port {port}, and who listens there is not known");
+            let mut open = fork;
+            open.doubt(&Arc::new(Raised { doubt: Doubt::unknown(why), by: by.clone() }));
+            block(walk, open.clone(), Symptom::Unknown, by);
+            here.push(open);
+            continue;
+        }
+        let symptom = if ports.others.contains(&port) { Symptom::Unknown } else { Symptom::Refused };
         block(walk, fork, symptom, by);
     }
     *forks = here;
