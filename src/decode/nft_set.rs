@@ -13,6 +13,7 @@ const NFTA_SET_KEY_LEN: u16 = 5;
 const NFTA_SET_DATA_TYPE: u16 = 6;
 const NFTA_SET_DATA_LEN: u16 = 7;
 const NFTA_SET_DESC: u16 = 9;
+const NFTA_SET_OBJ_TYPE: u16 = 15;
 const NFTA_SET_EXPR: u16 = 17;
 const NFTA_SET_EXPRESSIONS: u16 = 18;
 const NFTA_SET_DESC_CONCAT: u16 = 2;
@@ -55,6 +56,7 @@ pub fn set(family: Option<Family>, name: String, attributes: Attributes<'_>, ele
         flags,
         key_len,
         data_len: if verdicts { 0 } else { attributes.u32(NFTA_SET_DATA_LEN).unwrap_or(0) as usize },
+        object: attributes.u32(NFTA_SET_OBJ_TYPE),
         is_map: flags & (NFT_SET_MAP | NFT_SET_OBJECT) != 0,
         is_interval,
         has_timeout: flags & NFT_SET_TIMEOUT != 0,

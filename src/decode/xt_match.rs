@@ -2,7 +2,7 @@
 
 use super::xt::{Extension, Fields};
 use super::xt_words;
-use crate::facts::{Conntrack, Family, MultiportWhich, Ports, XtMatch};
+use crate::facts::{Conntrack, Family, Grouped, MultiportWhich, Ports, U32Op, U32Test, XtMatch};
 
 /// Decodes a match; `family` is that of the rule's packets.
 pub fn r#match(family: Option<Family>, extension: &Extension<'_>) -> XtMatch {
@@ -80,7 +80,23 @@ fn decode(family: Option<Family>, extension: &Extension<'_>) -> Option<XtMatch> 
         (b"dscp", 0) => XtMatch::Dscp { value: info.u8(0)?, invert: info.flag(1)? },
         // The six bits of the DSCP.
         (b"tos", 1) if info.u8(0)? == 0xfc => XtMatch::Dscp { value: info.u8(1)? >> 2, invert: info.flag(2)? },
-        (b"owner", 1) => XtMatch::Owner { text: xt_words::owner(info)? },
+        (b"owner", 1) => owner(info)?,
+        (b"devgroup", 0) => {
+            let flags = info.u32(0)?;
+            let group = |bit: u32, at| -> Option<Option<Grouped>> {
+                if flags & bit == 0 {
+                    return Some(None);
+                }
+                let (group, mask) = (info.u32(at)?, info.u32(at + 4)?);
+                Some(Some(Grouped { group, mask, invert: flags & bit << 1 != 0 }))
+            };
+            XtMatch::Devgroup { iif: group(1, 4)?, oif: group(4, 12)? }
+        }
+        // What is inverted or is sought without regard to case is sought all the same.
+        (b"string", 1) if info.u8(149)? & 1 == 0 => {
+            XtMatch::Text { words: xt_words::text(info)?, length: info.u8(148)?, from: info.u16(0)? }
+        }
+        (b"u32", 0) => u32_tests(info)?,
         (b"physdev", 0) => XtMatch::Physdev { text: xt_words::physdev(info)? },
         (b"rpfilter", 0) => XtMatch::Rpfilter { flags: info.u8(0)? },
         (b"socket", 0) => XtMatch::Socket { flags: 0 },
@@ -113,6 +129,51 @@ fn rate(extension: &Extension<'_>, text: String) -> XtMatch {
 
 fn history(extension: &Extension<'_>, text: String) -> XtMatch {
     XtMatch::History { name: extension.name(), text }
+}
+
+/// `struct xt_owner_match_info`.
+fn owner(info: Fields<'_>) -> Option<XtMatch> {
+    let (asked, inverse) = (info.u8(16)?, info.u8(17)?);
+    let range = |bit: u8, at| -> Option<Option<(u32, u32, bool)>> {
+        if asked & bit == 0 {
+            return Some(None);
+        }
+        Some(Some((info.u32(at)?, info.u32(at + 4)?, inverse & bit != 0)))
+    };
+    Some(XtMatch::Owner {
+        text: xt_words::owner(info)?,
+        uid: range(1, 0)?,
+        gid: range(2, 8)?,
+        socket: (asked & 4 != 0).then_some(inverse & 4 == 0),
+    })
+}
+
+/// `struct xt_u32`: eleven tests of eleven locations and eleven ranges, then the numbers of what counts of each.
+fn u32_tests(info: Fields<'_>) -> Option<XtMatch> {
+    const SIZE: usize = 11;
+    const TEST: usize = 180;
+    let count = |at| -> Option<usize> { Some(usize::from(info.u8(at)?).min(SIZE)) };
+    let test = |number: usize| -> Option<U32Test> {
+        let at = number * TEST;
+        let step = |n: usize| -> Option<(U32Op, u32)> {
+            let op = match info.u8(at + 8 * n + 4)? {
+                0 => U32Op::And,
+                1 => U32Op::ShiftLeft,
+                2 => U32Op::ShiftRight,
+                3 => U32Op::At,
+                _ => return None,
+            };
+            Some((op, info.u32(at + 8 * n)?))
+        };
+        let range = |n: usize| Some((info.u32(at + 88 + 8 * n)?, info.u32(at + 92 + 8 * n)?));
+        Some(U32Test {
+            start: info.u32(at)?,
+            steps: (1..count(at + 176)?).map(step).collect::<Option<_>>()?,
+            ranges: (0..count(at + 177)?).map(range).collect::<Option<_>>()?,
+        })
+    };
+    let tests = (0..count(SIZE * TEST)?).map(test).collect::<Option<_>>()?;
+    Some(XtMatch::U32 { tests, invert: info.flag(SIZE * TEST + 1)? })
 }
 
 fn tcp(info: Fields<'_>) -> Option<XtMatch> {

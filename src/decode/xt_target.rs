@@ -22,6 +22,11 @@ fn decode(family: Option<Family>, extension: &Extension<'_>) -> Option<XtTarget>
         (b"NOTRACK", 0) => XtTarget::Ct { notrack: true, zone: 0, helper: None },
         (b"CT", 0..=2) => {
             const XT_CT_NOTRACK: u16 = 1;
+            // A zone of one direction, or by the mark.
+            const XT_CT_ZONE_DIRECTED: u16 = 0x1c;
+            if info.u16(0)? & XT_CT_ZONE_DIRECTED != 0 {
+                return None;
+            }
             XtTarget::Ct {
                 notrack: info.u16(0)? & XT_CT_NOTRACK != 0,
                 zone: info.u16(2)?,
@@ -53,7 +58,7 @@ fn decode(family: Option<Family>, extension: &Extension<'_>) -> Option<XtTarget>
         (b"SYNPROXY", 0) => XtTarget::Synproxy,
         (b"NFQUEUE", 0 | 1) => XtTarget::Nfqueue { number: info.u16(0)?, bypass: false },
         (b"NFQUEUE", 2 | 3) => XtTarget::Nfqueue { number: info.u16(0)?, bypass: info.u16(4)? & 1 != 0 },
-        (b"SET", _) => XtTarget::Set,
+        (b"SET", _) => XtTarget::Set { sets: changed_sets(info, revision)? },
         (name, _) if HARMLESS.contains(&name) => XtTarget::Harmless { name: extension.name() },
         _ => return None,
     })
@@ -94,6 +99,18 @@ fn reject(family: Family, with: u32) -> RejectWith {
         (Family::Ipv6, 8) => RejectWith::Icmp(6),
         (_, other) => RejectWith::Other(other),
     }
+}
+
+/// The sets that it adds to, deletes from, and (revision 3) maps by.
+fn changed_sets(info: Fields<'_>, revision: u8) -> Option<Vec<u16>> {
+    const IPSET_INVALID_ID: u16 = u16::MAX;
+    let places: &[usize] = match revision {
+        0 => &[0, 32],
+        1 | 2 => &[0, 4],
+        _ => &[0, 4, 8],
+    };
+    let sets = places.iter().map(|&at| info.u16(at)).collect::<Option<Vec<u16>>>()?;
+    Some(sets.into_iter().filter(|&set| set != IPSET_INVALID_ID).collect())
 }
 
 fn connmark(info: Fields<'_>, mode: u8) -> Option<XtTarget> {

@@ -25,6 +25,31 @@ pub fn owner(info: Fields<'_>) -> Option<String> {
     Some(words.join(" "))
 }
 
+/// A string is told in hexadecimal where it is not plain.
+pub fn text(info: Fields<'_>) -> Option<String> {
+    const ANYWHERE: (u16, u16) = (0, u16::MAX);
+    let length = usize::from(info.u8(148)?).min(128);
+    let pattern = info.0.get(20..20 + length)?;
+    let mut words = if pattern.iter().all(|b| b.is_ascii_graphic() || *b == b' ') {
+        format!("--string \"{}\"", String::from_utf8_lossy(pattern).replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        let hex: String = pattern.iter().map(|b| format!("{b:02x}")).collect();
+        format!("--hex-string \"|{hex}|\"")
+    };
+    let _ = write!(words, " --algo {}", info.text(4, 16)?);
+    let (from, to) = (info.u16(0)?, info.u16(2)?);
+    if from != ANYWHERE.0 {
+        let _ = write!(words, " --from {from}");
+    }
+    if to != ANYWHERE.1 {
+        let _ = write!(words, " --to {to}");
+    }
+    if info.u8(149)? & 2 != 0 {
+        words.push_str(" --icase");
+    }
+    Some(words)
+}
+
 pub fn physdev(info: Fields<'_>) -> Option<String> {
     let (inverse, asked) = (info.u8(64)?, info.u8(65)?);
     let device = |at| -> Option<String> {

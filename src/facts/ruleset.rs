@@ -280,6 +280,8 @@ pub struct Set {
     /// Bytes of the data of a map; 0 for a set and for a verdict map.
     pub data_len: usize,
     pub is_map: bool,
+    /// NFT_OBJECT_*: what the named objects are that a map leads to.
+    pub object: Option<u32>,
     pub is_interval: bool,
     pub has_timeout: bool,
     pub elements: Vec<Element>,

@@ -128,8 +128,28 @@ pub enum XtMatch {
         value: u8,
         invert: bool,
     },
+    /// Ranges of numbers, both ends included, and whether they are inverted.
     Owner {
         text: String,
+        uid: Option<(u32, u32, bool)>,
+        gid: Option<(u32, u32, bool)>,
+        /// `--socket-exists`: false where it is inverted.
+        socket: Option<bool>,
+    },
+    /// Group and mask of the interface that the packet came in by and of that by which it leaves.
+    Devgroup {
+        iif: Option<Grouped>,
+        oif: Option<Grouped>,
+    },
+    /// xt_string: a text of `length` bytes, sought from the byte `from` of the packet on.
+    Text {
+        words: String,
+        length: u8,
+        from: u16,
+    },
+    U32 {
+        tests: Vec<U32Test>,
+        invert: bool,
     },
     Physdev {
         text: String,
@@ -171,6 +191,31 @@ pub enum MultiportWhich {
     Source,
     Destination,
     Either,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grouped {
+    pub group: u32,
+    pub mask: u32,
+    pub invert: bool,
+}
+
+/// One test of xt_u32: a number of the packet, and the ranges in one of which it must lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct U32Test {
+    /// Where the first four bytes stand.
+    pub start: u32,
+    pub steps: Vec<(U32Op, u32)>,
+    pub ranges: Vec<(u32, u32)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum U32Op {
+    And,
+    ShiftLeft,
+    ShiftRight,
+    /// The number found is an offset: goes on with the four bytes there.
+    At,
 }
 
 /// Bits of `state`: XT_CONNTRACK_STATE_*: INVALID 1, ESTABLISHED 2, RELATED 4, NEW 8, SNAT 64, DNAT 128, UNTRACKED 256.
@@ -248,8 +293,10 @@ pub enum XtTarget {
         number: u16,
         bypass: bool,
     },
-    /// `-j SET`: adds to or deletes from ipsets.
-    Set,
+    /// `-j SET`: adds to or deletes from the ipsets with these numbers.
+    Set {
+        sets: Vec<u16>,
+    },
     /// Changes what no verdict here looks at (TCPMSS, DSCP, TOS, CLASSIFY, CHECKSUM, TTL, HL, AUDIT, TRACE, LED, SECMARK, CONNSECMARK, RATEEST, IDLETIMER).
     Harmless {
         name: String,

@@ -21,10 +21,14 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// The peer of the next connection that has been established, which is closed at once; None where none waits.
+    /// The peer of the next connection that has been established, which is reset at once; None where none waits.
     pub fn established(&self) -> io::Result<Option<SocketAddr>> {
         match self.listener.accept() {
-            Ok((_, peer)) => Ok(Some(SocketAddr::new(peer.ip().to_canonical(), peer.port()))),
+            Ok((stream, peer)) => {
+                // Without a FIN nothing is left that the kernel would send again and again to a client that is not there.
+                setsockopt(&stream, sockopt::Linger, &libc::linger { l_onoff: 1, l_linger: 0 })?;
+                Ok(Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())))
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }

@@ -71,7 +71,7 @@ pub fn set_up(host: &Host, net: &Net, uplinks: &[u32], devices: &[String]) -> Re
 const QUIET: [(&str, &str); 9] = [
     ("/proc/sys/net/ipv4/conf/all/rp_filter", "0"),
     ("/proc/sys/net/ipv4/conf/default/rp_filter", "0"),
-    ("/proc/sys/net/ipv4/tcp_syncookies", "2"),
+    ("/proc/sys/net/ipv4/tcp_syncookies", "1"),
     ("/proc/sys/net/ipv4/icmp_ratelimit", "0"),
     ("/proc/sys/net/ipv4/icmp_ratemask", "0"),
     ("/proc/sys/net/ipv6/icmp/ratelimit", "0"),

@@ -14,6 +14,8 @@ mod generate_nft;
 mod generated;
 mod killed;
 mod lines;
+mod lines_nft;
+mod lines_xt;
 mod mend;
 mod oracle;
 mod owners;

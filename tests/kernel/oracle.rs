@@ -36,7 +36,7 @@ impl Count {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Judged {
+pub enum Judged {
     In,
     /// The SYN is answered, and what the client sends then is lost.
     Answered,
@@ -48,7 +48,7 @@ enum Judged {
     Unknown,
 }
 
-fn judged(verdict: &PathVerdict, source: IpAddr) -> Judged {
+pub fn judged(verdict: &PathVerdict, source: IpAddr) -> Judged {
     let by = |symptom| verdict.blocked.iter().any(|b| b.symptom == symptom && b.sources.contains(source));
     match () {
         () if verdict.admitted.contains(source) => Judged::In,
@@ -61,10 +61,24 @@ fn judged(verdict: &PathVerdict, source: IpAddr) -> Judged {
     }
 }
 
-fn path(family: Family, address: &str, net: &Net) -> Path {
+pub fn path(family: Family, address: &str, net: &Net) -> Path {
     let links = net.links.present().unwrap();
     let link = links.iter().find(|l| l.index == IFINDEX).unwrap();
     Path { family, interface: link.name.clone(), ifindex: IFINDEX, address: address.parse().unwrap(), port: 22 }
+}
+
+/// Whether the two say the same; None where the judge leaves it open.
+pub fn agrees(judged: Judged, answer: Answer) -> Option<bool> {
+    Some(match (judged, answer) {
+        (Judged::Conditional | Judged::Unknown, _) => return None,
+        (Judged::In, answer) => answer.is_open(),
+        (Judged::Answered, answer) => matches!(answer, Answer::HalfOpen(_)),
+        (Judged::Silent, answer) => answer == Answer::Silent,
+        // What a rule answers with is limited in rate, and has to pass the rules outwards itself.
+        (Judged::Refused, answer) => matches!(answer, Answer::Reset | Answer::Icmp(..) | Answer::Silent),
+        // A rule that is met or not, and a later one that blocks in another way: blocked all the same.
+        (Judged::Blocked, answer) => !answer.is_open(),
+    })
 }
 
 /// Differences of one case, in words.
@@ -83,20 +97,16 @@ fn compare(case: &mut Case, count: &mut Count) -> Vec<String> {
     let mut wrong = Vec::new();
     for (flow, answer) in flows.iter().zip(answers) {
         count.pairs += 1;
-        match (judged(&verdict, flow.source), answer) {
-            (Judged::In, Answer::Open(22)) | (Judged::Answered, Answer::HalfOpen(22)) => {}
-            // What a rule answers with is limited in rate, and has to pass the rules outwards itself.
-            (Judged::Silent, Answer::Silent) | (Judged::Refused, Answer::Reset | Answer::Icmp(..) | Answer::Silent) => {
-            }
-            // A rule that is met or not, and a later one that blocks in another way: blocked all the same.
-            (Judged::Blocked, answer) if answer != Answer::Open(22) => {}
-            (Judged::Conditional, _) => count.conditional += 1,
-            (Judged::Unknown, _) => count.unknown += 1,
-            (other, _) => {
+        let said = judged(&verdict, flow.source);
+        match agrees(said, answer) {
+            Some(true) => {}
+            None if said == Judged::Conditional => count.conditional += 1,
+            None => count.unknown += 1,
+            Some(false) => {
                 let by = verdict.blocked.iter().find(|b| b.sources.contains(flow.source));
                 let by =
                     by.map(|b| format!(" ({:?} by {} {:?})", b.symptom, b.by.place, b.by.rule)).unwrap_or_default();
-                wrong.push(format!("{} judged {other:?}{by}, but the kernel: {answer:?}", flow.source));
+                wrong.push(format!("{} judged {said:?}{by}, but the kernel: {answer:?}", flow.source));
             }
         }
     }

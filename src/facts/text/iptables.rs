@@ -2,10 +2,10 @@
 
 use super::Piece;
 use super::statement::verdict;
+use super::target::{nat_name, reject, target};
 use super::value::protocol;
 use crate::facts::{
-    ConnmarkMode, Conntrack, Expr, Family, IfaceMatch, Masked, MultiportWhich, NatKind, Ports, RejectWith, Verdict,
-    XtMatch, XtTarget,
+    Conntrack, Expr, Family, IfaceMatch, Masked, MultiportWhich, Ports, U32Op, U32Test, Verdict, XtMatch,
 };
 
 /// None for what iptables does not show; `family` is that of the table, where it is known.
@@ -23,7 +23,7 @@ pub fn words(piece: &Piece<'_>, family: Option<Family>) -> Option<String> {
         Piece::Expr(Expr::Reject(with)) => Some(reject(*with, family)),
         Piece::Expr(Expr::Nat(nat)) => Some(format!("-j {}", nat_name(nat.kind))),
         Piece::Expr(Expr::XtMatch(found)) => Some(r#match(found, family)),
-        Piece::Expr(Expr::XtTarget(target)) => Some(self::target(target, family)),
+        Piece::Expr(Expr::XtTarget(found)) => Some(target(found, family)),
         Piece::Expr(_) => None,
     }
 }
@@ -84,49 +84,11 @@ fn short(hex: &str) -> String {
     digits.map_or_else(|| hex.to_owned(), |digits| format!("0x{}", if digits.is_empty() { "0" } else { digits }))
 }
 
-/// The names of ICMP codes differ between the families.
-fn reject(with: RejectWith, family: Option<Family>) -> String {
-    let name = match (with, family) {
-        (RejectWith::TcpReset, _) => "tcp-reset",
-        (RejectWith::Icmp(code), Some(Family::Ipv4)) => match code {
-            0 => "icmp-net-unreachable",
-            1 => "icmp-host-unreachable",
-            2 => "icmp-proto-unreachable",
-            3 => "icmp-port-unreachable",
-            9 => "icmp-net-prohibited",
-            10 => "icmp-host-prohibited",
-            13 => "icmp-admin-prohibited",
-            _ => "<unknown>",
-        },
-        (RejectWith::Icmp(code), Some(Family::Ipv6)) => match code {
-            0 => "icmp6-no-route",
-            1 => "icmp6-adm-prohibited",
-            3 => "icmp6-addr-unreachable",
-            4 => "icmp6-port-unreachable",
-            5 => "icmp6-policy-fail",
-            6 => "icmp6-reject-route",
-            _ => "<unknown>",
-        },
-        (RejectWith::Icmp(_), None) => return "-j REJECT".into(),
-        (RejectWith::Other(_), _) => "<unknown>",
-    };
-    format!("-j REJECT --reject-with {name}")
-}
-
-fn nat_name(kind: NatKind) -> &'static str {
-    match kind {
-        NatKind::Snat => "SNAT",
-        NatKind::Dnat => "DNAT",
-        NatKind::Masquerade => "MASQUERADE",
-        NatKind::Redirect => "REDIRECT",
-    }
-}
-
-fn range((first, last): Ports, between: char) -> String {
+pub fn range((first, last): Ports, between: char) -> String {
     if first == last { first.to_string() } else { format!("{first}{between}{last}") }
 }
 
-fn add(words: &mut String, more: &str) {
+pub fn add(words: &mut String, more: &str) {
     if !more.is_empty() {
         if !words.is_empty() {
             words.push(' ');
@@ -142,7 +104,7 @@ fn ports(words: &mut String, option: &str, ports: Ports, inverted: bool) {
 }
 
 /// Whether an address is IPv4 follows from its mask, where it is not whole from its value.
-fn masked(of: &Masked) -> String {
+pub fn masked(of: &Masked) -> String {
     let wide = of.mask > u128::from(u32::MAX) || of.address > u128::from(u32::MAX);
     let (family, ones) = if wide { (Family::Ipv6, u128::MAX) } else { (Family::Ipv4, u128::from(u32::MAX)) };
     let length = of.mask.count_ones();
@@ -303,7 +265,18 @@ fn r#match(found: &XtMatch, family: Option<Family>) -> String {
         }
         XtMatch::Tcpmss { min, max, invert } => format!("-m tcpmss {}--mss {}", not(*invert), range((*min, *max), ':')),
         XtMatch::Dscp { value, invert } => format!("-m dscp {}--dscp {value:#04x}", not(*invert)),
-        XtMatch::Owner { text } => format!("-m owner {text}"),
+        XtMatch::Owner { text, .. } => format!("-m owner {text}"),
+        XtMatch::Devgroup { iif, oif } => {
+            let mut words = "-m devgroup".to_owned();
+            for (option, group) in [("--src-group", iif), ("--dst-group", oif)] {
+                if let Some(of) = group {
+                    add(&mut words, &format!("{}{option} {}", not(of.invert), with_mask(of.group, of.mask)));
+                }
+            }
+            words
+        }
+        XtMatch::Text { words, .. } => format!("-m string {words}"),
+        XtMatch::U32 { tests, invert } => format!("-m u32 {}--u32 \"{}\"", not(*invert), u32_tests(tests)),
         XtMatch::Physdev { text } => format!("-m physdev {text}"),
         XtMatch::Rpfilter { flags } => {
             let mut words = "-m rpfilter".to_owned();
@@ -394,71 +367,24 @@ fn conntrack(asked: &Conntrack) -> String {
     words
 }
 
-fn target(found: &XtTarget, family: Option<Family>) -> String {
-    match found {
-        XtTarget::Accept => "-j ACCEPT".into(),
-        XtTarget::Drop => "-j DROP".into(),
-        XtTarget::Return => "-j RETURN".into(),
-        XtTarget::Queue => "-j QUEUE".into(),
-        XtTarget::Jump(chain) => format!("-j {chain}"),
-        XtTarget::Goto(chain) => format!("-g {chain}"),
-        XtTarget::Continue => String::new(),
-        XtTarget::Reject(with) => reject(*with, family),
-        XtTarget::Log { name, prefix } if prefix.is_empty() => format!("-j {name}"),
-        XtTarget::Log { name, prefix } if name == "NFLOG" => format!("-j {name} --nflog-prefix \"{prefix}\""),
-        XtTarget::Log { name, prefix } => format!("-j {name} --log-prefix \"{prefix}\""),
-        XtTarget::Mark { mark, mask } => format!("-j MARK --set-xmark {mark:#x}/{mask:#x}"),
-        XtTarget::Connmark { mode, ctmark, ctmask, nfmask } => match mode {
-            ConnmarkMode::Set => format!("-j CONNMARK --set-xmark {ctmark:#x}/{ctmask:#x}"),
-            ConnmarkMode::Save => format!("-j CONNMARK --save-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}"),
-            ConnmarkMode::Restore => format!("-j CONNMARK --restore-mark --nfmask {nfmask:#x} --ctmask {ctmask:#x}"),
-        },
-        XtTarget::Ct { notrack: true, .. } => "-j CT --notrack".into(),
-        XtTarget::Ct { zone, helper, .. } => {
-            let mut words = "-j CT".to_owned();
-            if *zone != 0 {
-                add(&mut words, &format!("--zone {zone}"));
-            }
-            if let Some(helper) = helper {
-                add(&mut words, &format!("--helper {helper}"));
-            }
-            words
+fn u32_tests(tests: &[U32Test]) -> String {
+    let test = |test: &U32Test| {
+        let mut words = format!("{:#x}", test.start);
+        for (op, number) in &test.steps {
+            let op = match op {
+                U32Op::And => "&",
+                U32Op::ShiftLeft => "<<",
+                U32Op::ShiftRight => ">>",
+                U32Op::At => "@",
+            };
+            words.push_str(&format!("{op}{number:#x}"));
         }
-        XtTarget::Nat { kind, addresses, ports, .. } => nat(*kind, *addresses, *ports),
-        XtTarget::Netmap { address, mask, .. } => {
-            format!("-j NETMAP --to {}", masked(&Masked { address: *address, mask: *mask, invert: false }))
-        }
-        XtTarget::Tproxy { mark, mask, port, .. } => {
-            format!("-j TPROXY --on-port {port} --tproxy-mark {mark:#x}/{mask:#x}")
-        }
-        XtTarget::Synproxy => "-j SYNPROXY".into(),
-        XtTarget::Nfqueue { number, bypass } => {
-            format!("-j NFQUEUE --queue-num {number}{}", if *bypass { " --queue-bypass" } else { "" })
-        }
-        XtTarget::Set => "-j SET".into(),
-        XtTarget::Harmless { name } => format!("-j {name}"),
-        XtTarget::Unknown { name } => format!("-j {name} <options>"),
-    }
-}
-
-fn nat(kind: NatKind, addresses: Option<(u128, u128)>, ports: Option<Ports>) -> String {
-    let mut to = String::new();
-    if let Some((first, last)) = addresses {
-        let family = if last > u128::from(u32::MAX) { Family::Ipv6 } else { Family::Ipv4 };
-        let one = family.address(first).to_string();
-        to = if first == last { one } else { format!("{one}-{}", family.address(last)) };
-        if ports.is_some() && family == Family::Ipv6 {
-            to = format!("[{to}]");
-        }
-    }
-    let option = match kind {
-        NatKind::Snat => "--to-source",
-        NatKind::Dnat => "--to-destination",
-        NatKind::Masquerade | NatKind::Redirect => "--to-ports",
+        let range = |&(first, last): &(u32, u32)| match first == last {
+            true => format!("{first:#x}"),
+            false => format!("{first:#x}:{last:#x}"),
+        };
+        let ranges: Vec<String> = test.ranges.iter().map(range).collect();
+        format!("{words}={}", ranges.join(","))
     };
-    if let Some(found) = ports {
-        let colon = if to.is_empty() && option == "--to-ports" { "" } else { ":" };
-        to.push_str(&format!("{colon}{}", range(found, '-')));
-    }
-    if to.is_empty() { format!("-j {}", nat_name(kind)) } else { format!("-j {} {option} {to}", nat_name(kind)) }
+    tests.iter().map(test).collect::<Vec<_>>().join("&&")
 }

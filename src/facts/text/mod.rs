@@ -6,6 +6,7 @@ mod iptables;
 mod load;
 mod nft;
 mod statement;
+mod target;
 mod value;
 
 use std::fmt;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::bytes::Regs;
 use super::cond::Cond;
 use super::flow::{Diversion, Doubt, Fork, Phase, Raised, Tracking, merge};
+use super::ipset::touched;
 use super::route::first_address;
 use super::walk::{Out, Walk};
 use crate::facts::{
-    ConnmarkMode, CtKey, ElementData, Expr, Family, MetaKey, Nat, NatKind, PayloadBase, Reg, RejectWith, Rule, Verdict,
-    XtTarget,
+    ConnmarkMode, CtKey, ElementData, Expr, Family, MetaKey, Nat, NatKind, PayloadBase, Reg, RejectWith, Rule,
+    TableFamily, Verdict, XtTarget,
 };
 use crate::judge::Symptom;
 
@@ -80,6 +81,9 @@ impl<'a> Walk<'a> {
             Expr::MetaSet { sreg, key: MetaKey::Mark } => fork.packet.mark = known_u32(regs, *sreg),
             Expr::CtSet { sreg, key: CtKey::Mark, .. } if fork.packet.entry() => {
                 fork.packet.flow.mark = known_u32(regs, *sreg);
+            }
+            Expr::CtSet { key: CtKey::Zone, dir: Some(_), .. } => {
+                return self.anything(fork, "a conntrack zone of one direction", out);
             }
             Expr::CtSet { sreg, key: CtKey::Zone, .. } => match regs.known(*sreg, 2).and_then(|b| b.try_into().ok()) {
                 Some(zone) => fork.packet.zone = u16::from_ne_bytes(zone),
@@ -240,11 +244,11 @@ impl<'a> Walk<'a> {
             }
             XtTarget::Tproxy { .. } => return self.anything(fork, "TPROXY hands it to another socket", out),
             XtTarget::Synproxy => return self.anything(fork, "SYNPROXY answers in the server's place", out),
-            // Which sets it adds to is not kept: no ipset is sure for this connection from here on.
-            XtTarget::Set => {
-                let any = (String::new(), String::new());
-                if !fork.packet.touched.contains(&any) {
-                    fork.packet.touched.push(any);
+            XtTarget::Set { sets } => {
+                for set in sets.iter().map(|&set| touched(set)) {
+                    if !fork.packet.touched.contains(&set) {
+                        fork.packet.touched.push(set);
+                    }
                 }
             }
             XtTarget::Unknown { name } => {
@@ -257,6 +261,11 @@ impl<'a> Walk<'a> {
     }
 
     fn nat(&mut self, fork: Fork, nat: &Nat, regs: &Regs, out: &mut Out<'_>) -> Done {
+        // In an inet table it may be meant for the other family.
+        let own = if fork.packet.family == Family::Ipv4 { TableFamily::Ip } else { TableFamily::Ip6 };
+        if ![0, own.nfproto(), TableFamily::Inet.nfproto()].contains(&nat.nfproto) {
+            return Done::Next(fork);
+        }
         let wide = |reg: Reg| {
             let bytes = regs.known(reg, fork.packet.family.bytes())?;
             Some(bytes.iter().fold(0u128, |n, &b| n << 8 | u128::from(b)))

@@ -38,6 +38,11 @@ impl Var {
         }
     }
 
+    /// The highest that it may be.
+    pub fn most(self) -> u32 {
+        self.bounds().1
+    }
+
     fn width(self) -> usize {
         match self {
             Var::WideLength(_) => 4,

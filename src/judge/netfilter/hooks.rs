@@ -9,8 +9,8 @@ use crate::judge::{Blame, Gate, Symptom};
 
 /// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
 const CONNTRACK: i32 = -200;
-const NAT_DST: i32 = -100;
-const NAT_SRC: i32 = 100;
+pub const NAT_DST: i32 = -100;
+pub const NAT_SRC: i32 = 100;
 
 /// Who else listens: where a diverted connection ends.
 #[derive(Debug, Clone, Default)]
@@ -85,7 +85,8 @@ impl<'a> Hooks<'a> {
                 Stop::Chain(table, chain) => {
                     let nat = chain.base.as_ref().is_some_and(|b| b.kind == ChainKind::Nat);
                     // nat looks only at the first packet of a flow, and only until it has decided.
-                    let skips = |f: &Fork| nat && (f.packet.tracking != Tracking::New || f.packet.nat_done);
+                    let skips =
+                        |f: &Fork| nat && (!walk.tracked || f.packet.tracking != Tracking::New || f.packet.nat_done);
                     let (skipped, seen): (Vec<Fork>, Vec<Fork>) = forks.into_iter().partition(skips);
                     forks = if seen.is_empty() { Vec::new() } else { walk.base(hook, table, chain, seen) };
                     forks.extend(skipped);

@@ -6,7 +6,7 @@ use super::bytes::Var;
 use super::cond::Cond;
 use super::flow::{Doubt, Packet};
 use super::walk::Walk;
-use crate::facts::{AddrSet, Family, IpSet, IpSetMember, Seen};
+use crate::facts::{AddrSet, Family, Hook, IpSet, IpSetMember, Seen};
 
 const TCP: u8 = 6;
 /// list:set cannot hold lists, but what is read from a host is not trusted to obey that.
@@ -28,14 +28,21 @@ impl Walk<'_> {
         if let Some(why) = &set.opaque {
             return Cond::Maybe(Doubt::unknown(format!("ipset {}: {why}", set.name)));
         }
-        if packet.touched.iter().any(|(table, _)| table.is_empty()) {
-            return Cond::Maybe(Doubt::conditional("ipsets were changed by this connection's own packets"));
+        if packet.touched.contains(&touched(set.index)) {
+            return Cond::Maybe(Doubt::conditional(format!(
+                "ipset {} was changed by this connection's own packets",
+                set.name
+            )));
         }
         if set.family.is_some_and(|f| f != packet.family) {
             return Cond::Never;
         }
         if set.type_name == "list:set" {
             return self.in_list(packet, set, dirs, depth);
+        }
+        // Who asks for fewer dimensions than the set has finds nothing.
+        if dirs.len() < set.type_name.split(',').count() {
+            return Cond::Never;
         }
         let plain = matches!(set.type_name.as_str(), "hash:ip" | "hash:net" | "bitmap:ip");
         if plain && self.is_client(packet, dirs, 0) {
@@ -68,11 +75,9 @@ impl Walk<'_> {
 
     /// With `nomatch` the narrowest member that matches decides.
     fn most_specific(&self, packet: &Packet, set: &IpSet, dirs: &[bool]) -> Cond {
-        if set.members.iter().any(|m| m.address2.is_some()) {
-            return Cond::Maybe(Doubt::unknown(format!("ipset {} has nomatch over two addresses", set.name)));
-        }
+        let width = |range: Option<(u128, u128)>| range.map_or(0, |(a, b)| b - a);
         let mut members: Vec<&IpSetMember> = set.members.iter().collect();
-        members.sort_by_key(|m| m.address.map_or(0, |(a, b)| b - a));
+        members.sort_by_key(|m| (width(m.address), width(m.address2)));
         let (mut yes, mut decided) = (Cond::Never, Cond::Never);
         for member in members {
             let here = self.member(packet, set, member, dirs).and(decided.clone().negated_if(true));
@@ -114,6 +119,8 @@ impl Walk<'_> {
                     Some(mark) => Cond::known(member.mark.is_none_or(|m| m == mark)),
                     None => Cond::Maybe(Doubt::unknown("depends on a mark that is not known")),
                 },
+                // Ethernet alone has such an address, and only the packet that comes in.
+                "mac" if !self.has_ethernet(packet, Hook::Input) => Cond::Never,
                 "mac" => Cond::Maybe(Doubt::unknown("depends on the link-layer address of the last router")),
                 other => Cond::Maybe(Doubt::unknown(format!("ipset field {other} is not modelled"))),
             };
@@ -129,6 +136,11 @@ impl Walk<'_> {
     fn is_client(&self, packet: &Packet, dirs: &[bool], dimension: usize) -> bool {
         dirs.get(dimension).copied().unwrap_or(true) == packet.inwards()
     }
+}
+
+/// How a set that `-j SET` has changed is noted among a packet's touched sets: no table has this name.
+pub fn touched(index: u16) -> (String, String) {
+    (String::new(), index.to_string())
 }
 
 /// The addresses of a set of plain addresses or nets, with `nomatch`: the narrowest net that holds an address decides.

@@ -2,9 +2,10 @@
 
 use super::bytes::{Byte, Var};
 use super::flow::{Doubt, Packet, Phase, Tracking};
+use super::hooks::{NAT_DST, NAT_SRC};
 use super::route::{Routes, link};
 use super::walk::Walk;
-use crate::facts::{CtDir, CtKey, Family, FibResult, Hook, MetaKey, PayloadBase, fib_flags};
+use crate::facts::{ChainKind, CtDir, CtKey, Family, FibResult, Hook, MetaKey, PayloadBase, TableFamily, fib_flags};
 
 /// Bytes of a value, or why it is not known (with its length).
 pub enum Loaded {
@@ -98,8 +99,19 @@ fn transport(packet: &Packet, at: u32) -> Option<Byte> {
     })
 }
 
+/// One byte counted from the IP header on: None beyond the TCP header, Some(None) where it is not known.
+pub fn header(packet: &Packet, at: u32) -> Option<Option<Byte>> {
+    const TCP_HEADER: u32 = 20;
+    let ip = if packet.family == Family::Ipv4 { 20 } else { 40 };
+    match at.checked_sub(ip) {
+        None => Some(network(packet, at)),
+        Some(at) if at < TCP_HEADER => Some(transport(packet, at)),
+        Some(_) => None,
+    }
+}
+
 impl Walk<'_> {
-    pub fn payload(&self, packet: &Packet, base: PayloadBase, offset: u32, len: u32) -> Loaded {
+    pub fn payload(&self, packet: &Packet, hook: Hook, base: PayloadBase, offset: u32, len: u32) -> Loaded {
         let byte = |at| match base {
             PayloadBase::Network => network(packet, at),
             _ => transport(packet, at),
@@ -112,17 +124,56 @@ impl Walk<'_> {
                     None => unknown("a field of the packet's headers that is not modelled"),
                 }
             }
-            PayloadBase::Link if !self.has_ethernet(packet) => Loaded::Break,
-            PayloadBase::Link if offset >= 12 && len == 2 => constant(&ethertype(packet.family).to_be_bytes()),
+            PayloadBase::Link if !self.has_ethernet(packet, hook) => Loaded::Break,
+            PayloadBase::Link if (offset, len) == (12, 2) => constant(&ethertype(packet.family).to_be_bytes()),
+            PayloadBase::Link if (offset, len) == (0, 6) && packet.inwards() => {
+                let own = packet.iif.and_then(|i| link(self.net, i)).and_then(|l| l.mac);
+                own.map_or_else(|| unknown("depends on the interface's link-layer address"), |mac| constant(&mac))
+            }
             PayloadBase::Link => unknown("depends on the link-layer address of the last router"),
             PayloadBase::Inner | PayloadBase::Tunnel => unknown("matches on what the packet carries"),
         }
     }
 
     /// Whether the packet has an Ethernet header that rules can see here.
-    pub fn has_ethernet(&self, packet: &Packet) -> bool {
-        let kind = packet.iif.and_then(|i| link(self.net, i)).map(|l| l.kind);
-        packet.inwards() && kind.unwrap_or(ETHERNET) == ETHERNET
+    pub fn has_ethernet(&self, packet: &Packet, hook: Hook) -> bool {
+        let index = if packet.inwards() { packet.iif } else { packet.oif };
+        let kind = index.and_then(|i| link(self.net, i)).map(|l| l.kind);
+        (packet.inwards() || hook == Hook::Egress) && kind.unwrap_or(ETHERNET) == ETHERNET
+    }
+
+    /// The answer to a SYN is sent in the name of the listener's owner: only root may listen on a port below 1024.
+    pub fn is_roots(&self) -> bool {
+        self.path.port < 1024
+    }
+
+    /// IPS_*: seen-reply 2, assured 4, confirmed 8, dst-nat 32, and where there is nat: src-nat-done 128, dst-nat-done 256.
+    pub fn status_bits(&self, packet: &Packet) -> u32 {
+        let diverted = if packet.flow.diverted.is_some() { 0x20 } else { 0 };
+        let new = packet.tracking == Tracking::New;
+        let way = match packet.phase {
+            _ if new => 0,
+            Phase::Syn => 0,
+            Phase::SynAck => 2 | 8,
+            Phase::Ack => 2 | 4 | 8,
+        };
+        let base = self.stack.first().map(|s| (s.hook, s.chain.base.as_ref()));
+        let done =
+            match base {
+                _ if !self.nat => 0,
+                Some((Hook::Prerouting, Some(base))) if new => {
+                    if base.kind != ChainKind::Nat && base.priority > NAT_DST { 0x100 } else { 0 }
+                }
+                Some((Hook::Input, Some(base))) if new => {
+                    if base.kind != ChainKind::Nat && base.priority > NAT_SRC {
+                        0x180
+                    } else {
+                        0x100
+                    }
+                }
+                _ => 0x180,
+            };
+        diverted | way | done
     }
 
     pub fn meta(&self, packet: &Packet, hook: Hook, key: MetaKey) -> Loaded {
@@ -141,23 +192,37 @@ impl Walk<'_> {
             MetaKey::Protocol => constant(&ethertype(packet.family).to_be_bytes()),
             MetaKey::Priority => unknown("depends on the packet's priority"),
             MetaKey::Mark => mark(packet.mark),
-            MetaKey::Iif | MetaKey::Sdif => index(packet.iif),
+            // Only a VRF makes them differ from nothing.
+            MetaKey::Sdif | MetaKey::SdifName if self.is_enslaved(packet) => unknown("depends on a VRF"),
+            MetaKey::Sdif => index(None),
+            MetaKey::SdifName => name(None),
+            MetaKey::Iif => index(packet.iif),
             MetaKey::Oif => index(packet.oif),
-            MetaKey::IifName | MetaKey::SdifName => name(packet.iif),
+            MetaKey::IifName => name(packet.iif),
             MetaKey::OifName => name(packet.oif),
+            // Link-layer matches of nft ask for it there, too.
+            MetaKey::IifType if hook == Hook::Egress => of_link(packet.oif, |l| constant(&l.kind.to_ne_bytes())),
             MetaKey::IifType => of_link(packet.iif, |l| constant(&l.kind.to_ne_bytes())),
             MetaKey::OifType => of_link(packet.oif, |l| constant(&l.kind.to_ne_bytes())),
             MetaKey::IifGroup => of_link(packet.iif, |l| constant(&l.group.to_ne_bytes())),
             MetaKey::OifGroup => of_link(packet.oif, |l| constant(&l.group.to_ne_bytes())),
             MetaKey::IifKind => of_link(packet.iif, link_kind),
             MetaKey::OifKind => of_link(packet.oif, link_kind),
-            // The answer to a SYN is sent in the listener's name; a packet that comes in has no socket yet.
-            MetaKey::SkUid | MetaKey::SkGid | MetaKey::Cgroup if packet.inwards() => Loaded::Break,
+            // A packet that comes in has no socket before it is routed, and a SYN none after it.
+            MetaKey::SkUid | MetaKey::SkGid | MetaKey::Cgroup
+                if packet.inwards() && (packet.phase == Phase::Syn || hook != Hook::Input) =>
+            {
+                Loaded::Break
+            }
+            MetaKey::SkUid | MetaKey::SkGid if !packet.inwards() && self.is_roots() => constant(&0u32.to_ne_bytes()),
             MetaKey::SkUid | MetaKey::SkGid | MetaKey::Cgroup => unknown("depends on the socket's owner"),
             MetaKey::Nftrace => constant(&[0]),
             MetaKey::RtClassid if !inside => Loaded::Break,
             MetaKey::RtClassid => unknown("depends on the route's realm"),
-            MetaKey::Nfproto => constant(&[if packet.family == Family::Ipv4 { 2 } else { 10 }]),
+            MetaKey::Nfproto => match self.stack.last().map(|s| s.table.family) {
+                Some(TableFamily::Netdev) => constant(&[TableFamily::Netdev.nfproto()]),
+                _ => constant(&[if packet.family == Family::Ipv4 { 2 } else { 10 }]),
+            },
             MetaKey::L4Proto => constant(&[TCP]),
             MetaKey::BriIifName | MetaKey::BriOifName => Loaded::Break,
             MetaKey::PktType => constant(&[0]),
@@ -179,14 +244,16 @@ impl Walk<'_> {
             return Loaded::Break;
         }
         let client = || Loaded::Bytes((0..packet.family.bytes()).map(source).collect());
-        let asked = || {
-            let bytes = packet.flow.address.to_be_bytes();
-            constant(&bytes[16 - packet.family.bytes()..])
+        let host = |address: u128| constant(&address.to_be_bytes()[16 - packet.family.bytes()..]);
+        let client_port = || Loaded::Bytes(vec![var(Var::ClientPort, 0), var(Var::ClientPort, 1)]);
+        let (address, port) = match &packet.flow.diverted {
+            Some(to) => (to.address, to.port),
+            None => (packet.flow.address, packet.flow.port),
         };
         let original = dir != Some(CtDir::Reply);
         match (key, packet.family) {
             (CtKey::Direction, _) => constant(&[u8::from(packet.phase == Phase::SynAck)]),
-            (CtKey::Status, _) => constant(&status_bits(packet).to_ne_bytes()),
+            (CtKey::Status, _) => constant(&self.status_bits(packet).to_ne_bytes()),
             (CtKey::Mark, _) => mark(packet.flow.mark),
             (CtKey::Secmark, _) => constant(&[0; 4]),
             (CtKey::L3Protocol, family) => constant(&[if family == Family::Ipv4 { 2 } else { 10 }]),
@@ -196,15 +263,19 @@ impl Walk<'_> {
                 client()
             }
             (CtKey::Dst | CtKey::DstIp, Family::Ipv4) | (CtKey::Dst | CtKey::DstIp6, Family::Ipv6) if original => {
-                asked()
+                host(packet.flow.address)
             }
+            (CtKey::Src | CtKey::SrcIp, Family::Ipv4) | (CtKey::Src | CtKey::SrcIp6, Family::Ipv6) => host(address),
             (CtKey::Dst | CtKey::DstIp, Family::Ipv4) | (CtKey::Dst | CtKey::DstIp6, Family::Ipv6) => client(),
-            (CtKey::ProtoSrc, _) if original => Loaded::Bytes(vec![var(Var::ClientPort, 0), var(Var::ClientPort, 1)]),
+            (CtKey::ProtoSrc, _) if original => client_port(),
             (CtKey::ProtoDst, _) if original => constant(&packet.flow.port.to_be_bytes()),
+            (CtKey::ProtoSrc, _) => constant(&port.to_be_bytes()),
+            (CtKey::ProtoDst, _) => client_port(),
             (CtKey::SrcIp | CtKey::DstIp, Family::Ipv6) | (CtKey::SrcIp6 | CtKey::DstIp6, Family::Ipv4) => {
                 Loaded::Break
             }
-            (CtKey::Helper, _) => constant(&[0; 16]),
+            // It tells the helper of the connection that announced this one: nobody has.
+            (CtKey::Helper, _) => Loaded::Break,
             (CtKey::Labels, _) => unknown("depends on conntrack labels"),
             (CtKey::Pkts | CtKey::Bytes | CtKey::Avgpkt | CtKey::Expiration, _) => {
                 Loaded::Doubt(Doubt::conditional("depends on the flow's age or traffic"))
@@ -284,6 +355,10 @@ impl Walk<'_> {
         link(self.net, index).map_or_else(|| self.path.interface.clone(), |l| l.name.clone())
     }
 
+    fn is_enslaved(&self, packet: &Packet) -> bool {
+        packet.iif.and_then(|i| link(self.net, i)).is_some_and(|l| l.master.is_some())
+    }
+
     pub fn owns(&self, interface: u32, address: u128) -> bool {
         let addresses = self.net.addresses.present();
         addresses.into_iter().flatten().any(|a| a.interface == interface && crate::facts::number(a.address) == address)
@@ -316,16 +391,5 @@ fn state_bits(packet: &Packet) -> u32 {
         Tracking::Established => 2,
         Tracking::New => 8,
         Tracking::Untracked => 64,
-    }
-}
-
-/// IPS_*: seen-reply 2, assured 4, confirmed 8, dst-nat 32.
-pub fn status_bits(packet: &Packet) -> u32 {
-    let nat = if packet.flow.diverted.is_some() { 0x20 } else { 0 };
-    nat | match packet.phase {
-        _ if packet.tracking == Tracking::New => 0,
-        Phase::Syn => 0,
-        Phase::SynAck => 2 | 8,
-        Phase::Ack => 2 | 4 | 8,
     }
 }

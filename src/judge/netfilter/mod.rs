@@ -17,6 +17,7 @@ mod scan;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod u32;
 mod walk;
 mod xt;
 

@@ -5,7 +5,7 @@ use super::cond::Cond;
 use super::flow::{Doubt, Fork};
 use super::load::Loaded;
 use super::walk::Walk;
-use crate::facts::{AddrSet, BitwiseOp, CtKey, Expr, MetaKey, Reg, Rule, Verdict, XtTarget};
+use crate::facts::{AddrSet, BitwiseOp, CtKey, Expr, Hook, MetaKey, Reg, Rule, Verdict, XtTarget};
 
 /// How far a rule has come to hold.
 #[derive(Debug, Clone)]
@@ -36,6 +36,10 @@ const NFT_OBJECT_QUOTA: u32 = 2;
 const NFT_OBJECT_LIMIT: u32 = 4;
 const NFT_OBJECT_CONNLIMIT: u32 = 5;
 const NFT_OBJECT_SYNPROXY: u32 = 10;
+/// NFT_RT_XFRM
+const RT_XFRM: u32 = 4;
+/// NFT_SOCKET_TRANSPARENT
+const SOCKET_TRANSPARENT: u32 = 0;
 /// NFT_EXTHDR_OP_TCPOPT
 const TCP_OPTION: u32 = 1;
 
@@ -70,7 +74,7 @@ impl<'a> Walk<'a> {
                 narrow(fork, eval, cond)
             }
             Expr::Payload { dreg, base, offset, len } => {
-                let loaded = self.payload(packet, *base, *offset, *len);
+                let loaded = self.payload(packet, site.hook, *base, *offset, *len);
                 load(eval, *dreg, loaded, *len as usize)
             }
             Expr::Meta { dreg, key } => load(eval, *dreg, self.meta(packet, site.hook, *key), 4),
@@ -120,8 +124,19 @@ impl<'a> Walk<'a> {
                 eval.regs.put_doubt(*dreg, 4, Doubt::unknown("depends on a hash"));
                 Step::Next
             }
+            // Before the routing decision there is no route to look at.
+            Expr::Rt { .. } if matches!(site.hook, Hook::Ingress | Hook::Prerouting) => Step::Miss,
+            Expr::Rt { dreg, key: RT_XFRM } => {
+                eval.regs.put_const(*dreg, &[0]);
+                Step::Next
+            }
             Expr::Rt { dreg, .. } => {
                 eval.regs.put_doubt(*dreg, 16, Doubt::unknown("depends on the route's properties"));
+                Step::Next
+            }
+            // No sshd listens with IP_TRANSPARENT.
+            Expr::Socket { dreg, key: SOCKET_TRANSPARENT, .. } => {
+                eval.regs.put_const(*dreg, &[0]);
                 Step::Next
             }
             Expr::Socket { dreg, .. } => {
@@ -147,6 +162,7 @@ impl<'a> Walk<'a> {
                 }
                 Some(_) => Step::Miss,
             },
+            Expr::Objref { by_map: Some((map, key)), .. } => self.object(fork, eval, map, *key),
             Expr::Objref { kind: NFT_OBJECT_QUOTA | NFT_OBJECT_LIMIT | NFT_OBJECT_CONNLIMIT, .. } => {
                 doubt(eval, Doubt::conditional("limited by a named object"))
             }
@@ -159,6 +175,25 @@ impl<'a> Walk<'a> {
             Expr::Verdict(Verdict::Break) => Step::Miss,
             _ => Step::Effect,
         }
+    }
+
+    /// A named object that is found by a key: without one the rule does not match.
+    fn object(&self, fork: &Fork, eval: &mut Eval, map: &str, key: Reg) -> Step {
+        let (Some(found), Some(table)) = (self.set(map), self.stack.last().map(|s| s.table)) else {
+            return doubt(eval, Doubt::unknown(format!("map {map} could not be read")));
+        };
+        match found.object {
+            Some(NFT_OBJECT_QUOTA | NFT_OBJECT_LIMIT | NFT_OBJECT_CONNLIMIT) => {
+                doubt(eval, Doubt::conditional("limited by a named object"));
+            }
+            Some(NFT_OBJECT_SYNPROXY) | None => {
+                doubt(eval, Doubt::unknown(format!("objects of map {map} are not modelled")));
+            }
+            Some(_) => {}
+        }
+        let key = eval.regs.get(key, found.key_len);
+        let cond = self.contains(&fork.packet, table, found, &eval.regs, key);
+        narrow(fork, eval, cond)
     }
 
     /// A map's data by the sources that have it.

@@ -11,7 +11,10 @@ use super::lookup::Prepared;
 use super::route::Routes;
 use super::scan::{Eval, Scan};
 use super::trace::Met;
-use crate::facts::{AddrSet, Chain, Hook, IpSet, Net, Policy as ChainPolicy, Rule, RuleRef, Seen, Set, Table};
+use crate::facts::{
+    AddrSet, Chain, ChainKind, Expr, Hook, IpSet, Net, Policy as ChainPolicy, Rule, RuleRef, Seen, Set, Table, XtMatch,
+    XtTarget,
+};
 use crate::judge::{Blame, Gate, Path, Symptom};
 use crate::policy::respects;
 
@@ -69,6 +72,10 @@ pub struct Walk<'a> {
     pub sets: RefCell<HashMap<*const Set, Rc<Prepared<'a>>>>,
     pub addresses: RefCell<HashMap<u16, Rc<AddrSet>>>,
     pub stack: Vec<Site<'a>>,
+    /// Whether any rule for packets of this family needs connection tracking: else the kernel does none.
+    pub tracked: bool,
+    /// Whether there is nat for them.
+    pub nat: bool,
     pub ends: Vec<End>,
     /// Kept only where somebody wants to see the way.
     pub trace: Option<Vec<Met>>,
@@ -97,9 +104,14 @@ impl<'a> Walk<'a> {
     ) -> Walk<'a> {
         let (mut chains, mut named_sets) = (HashMap::new(), HashMap::new());
         let mut budget = BUDGET;
+        let (mut tracked, mut nat) = (false, false);
         for table in tables {
             let key = std::ptr::from_ref(table);
             budget += table.chains.iter().map(|c| c.rules.len() as u64).sum::<u64>() * BUDGET_PER_RULE;
+            if table.family.sees(path.family) {
+                tracked |= table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.exprs).any(needs_tracking);
+                nat |= table.chains.iter().filter_map(|c| c.base.as_ref()).any(|b| b.kind == ChainKind::Nat);
+            }
             chains.extend(table.chains.iter().map(|c| ((key, c.name.as_str()), c)));
             named_sets.extend(table.sets.iter().map(|s| ((key, s.name.as_str()), s)));
         }
@@ -112,6 +124,8 @@ impl<'a> Walk<'a> {
             sets: RefCell::default(),
             addresses: RefCell::default(),
             stack: Vec::new(),
+            tracked,
+            nat,
             ends: Vec::new(),
             trace: None,
             chains,
@@ -324,6 +338,30 @@ impl<'a> Walk<'a> {
             rule_ref: Some(place),
             via: self.stack[..self.stack.len() - 1].iter().map(Site::rule_ref).collect(),
         }
+    }
+}
+
+/// Expressions that make the kernel track connections (its callers of `nf_ct_netns_get`).
+fn needs_tracking(expr: &Expr) -> bool {
+    match expr {
+        Expr::Ct { .. } | Expr::CtSet { .. } | Expr::Connlimit { .. } | Expr::Nat(_) => true,
+        Expr::Synproxy | Expr::FlowOffload { .. } | Expr::Objref { .. } => true,
+        Expr::Dynset { exprs, .. } => exprs.iter().any(needs_tracking),
+        Expr::XtMatch(found) => match found {
+            XtMatch::Conntrack(_) | XtMatch::Connmark { .. } => true,
+            XtMatch::Rate { name, .. } | XtMatch::History { name, .. } => name.starts_with("conn"),
+            XtMatch::AbsentHeader { name, .. } => name == "helper",
+            XtMatch::Unknown { .. } => true,
+            _ => false,
+        },
+        Expr::XtTarget(found) => match found {
+            XtTarget::Connmark { .. } | XtTarget::Nat { .. } | XtTarget::Netmap { .. } | XtTarget::Synproxy => true,
+            XtTarget::Ct { notrack, .. } => !notrack,
+            XtTarget::Unknown { .. } => true,
+            _ => false,
+        },
+        Expr::Unknown { .. } => true,
+        _ => false,
     }
 }
 

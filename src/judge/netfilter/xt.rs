@@ -3,17 +3,20 @@
 use super::bytes::Var;
 use super::cond::{Cond, pattern};
 use super::flow::{Doubt, Packet, Phase, Tracking};
-use super::load::{status_bits, tcp_flags};
+use super::load::tcp_flags;
 use super::route::{
     RTN_ANYCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE, RTN_UNSPEC, link,
 };
+use super::u32::u32_tests;
 use super::walk::Walk;
-use crate::facts::{AddrSet, Conntrack, Family, Hook, IfaceMatch, Masked, MultiportWhich, Ports, XtMatch};
+use crate::facts::{AddrSet, Conntrack, Family, Grouped, Hook, IfaceMatch, Masked, MultiportWhich, Ports, XtMatch};
 
 const TCP: u8 = 6;
 /// XT_RPFILTER_*
 const RPFILTER_LOOSE: u8 = 1;
 const RPFILTER_INVERT: u8 = 8;
+/// XT_SOCKET_TRANSPARENT
+const SOCKET_TRANSPARENT: u8 = 1;
 
 impl Walk<'_> {
     pub fn xt_match(&self, packet: &Packet, hook: Hook, m: &XtMatch) -> Cond {
@@ -60,7 +63,7 @@ impl Walk<'_> {
                 };
                 hit.negated_if(*invert)
             }
-            XtMatch::Conntrack(ct) => conntrack(packet, ct),
+            XtMatch::Conntrack(ct) => conntrack(packet, ct, self.status_bits(packet)),
             XtMatch::Iprange { src, dst } => {
                 let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
                 let host = host.is_none_or(|(a, b, invert)| (a..=b).contains(&packet.address) != invert);
@@ -88,7 +91,7 @@ impl Walk<'_> {
                 true => Cond::Maybe(Doubt::unknown("a condition on an ipset's counters")),
                 false => self.ipset(packet, *index, dirs).negated_if(*invert),
             },
-            XtMatch::Mac { .. } if !self.has_ethernet(packet) => Cond::Never,
+            XtMatch::Mac { .. } if !self.has_ethernet(packet, hook) => Cond::Never,
             XtMatch::Mac { .. } => Cond::Maybe(Doubt::unknown("depends on the link-layer address of the last router")),
             XtMatch::Mark { mark, mask, invert } => marked(packet.mark, *mark, *mask, *invert),
             XtMatch::Connmark { .. } if !packet.entry() => Cond::Never,
@@ -113,10 +116,31 @@ impl Walk<'_> {
             XtMatch::Tcpmss { .. } => Cond::Maybe(Doubt::conditional("depends on the client's MSS")),
             XtMatch::Dscp { .. } => Cond::Maybe(Var::TrafficClass.doubt()),
             XtMatch::Owner { .. } if packet.inwards() => Cond::Never,
-            XtMatch::Owner { .. } => Cond::Maybe(Doubt::unknown("depends on the socket's owner")),
+            XtMatch::Owner { .. } if !self.is_roots() => Cond::Maybe(Doubt::unknown("depends on the socket's owner")),
+            XtMatch::Owner { uid, gid, socket, .. } => {
+                let root = |range: &Option<(u32, u32, bool)>| range.is_none_or(|(a, _, invert)| (a == 0) != invert);
+                Cond::known(root(uid) && root(gid) && *socket != Some(false))
+            }
+            XtMatch::Devgroup { iif, oif } => {
+                let of = |index: Option<u32>| index.and_then(|i| link(self.net, i)).map_or(0, |l| l.group);
+                let group = |wanted: &Option<Grouped>, index| {
+                    wanted.is_none_or(|w| ((of(index) ^ w.group) & w.mask == 0) != w.invert)
+                };
+                Cond::known(group(iif, packet.iif) && group(oif, packet.oif))
+            }
+            XtMatch::Text { length, from, .. } => {
+                let longest = Var::Length(packet.family).most();
+                if u32::from(*length) + u32::from(*from) > longest {
+                    return Cond::Never;
+                }
+                Cond::Maybe(Doubt::unknown("match string is not modelled"))
+            }
+            XtMatch::U32 { tests, invert } => u32_tests(packet, tests).negated_if(*invert),
             XtMatch::Physdev { text } => self.physdev(packet, text),
             XtMatch::Rpfilter { flags } => self.rpfilter(packet, *flags),
             XtMatch::Socket { .. } if hook == Hook::Output => Cond::Never,
+            // No sshd listens with IP_TRANSPARENT.
+            XtMatch::Socket { flags } if flags & SOCKET_TRANSPARENT != 0 => Cond::Never,
             XtMatch::Socket { .. } => Cond::Maybe(Doubt::unknown("depends on an open socket")),
             XtMatch::AbsentHeader { invert, .. } => Cond::known(*invert),
             XtMatch::Rate { name, text } => {
@@ -268,7 +292,7 @@ fn ports(packet: &Packet, (first, last): Ports, source: bool) -> Cond {
 }
 
 /// xt_conntrack's `conntrack_mt`.
-fn conntrack(packet: &Packet, ct: &Conntrack) -> Cond {
+fn conntrack(packet: &Packet, ct: &Conntrack, status: u32) -> Cond {
     if let Some((wanted, invert)) = ct.state {
         let nat = if packet.entry() && packet.flow.diverted.is_some() { 128 } else { 0 };
         let bits = nat
@@ -297,7 +321,7 @@ fn conntrack(packet: &Packet, ct: &Conntrack) -> Cond {
     let known = [
         ct.direction.is_none_or(|(original, invert)| ((packet.phase != Phase::SynAck) == original) != invert),
         ct.proto.is_none_or(|(proto, invert)| (proto == u16::from(TCP)) != invert),
-        ct.status.is_none_or(|(wanted, invert)| (u32::from(wanted) & status_bits(packet) != 0) != invert),
+        ct.status.is_none_or(|(wanted, invert)| (u32::from(wanted) & status != 0) != invert),
     ];
     let expires = ct.expires.map_or(Cond::Always, |_| Cond::Maybe(Doubt::conditional("depends on the flow's age")));
     [
