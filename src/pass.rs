@@ -4,6 +4,7 @@
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::apply::sshd::change;
 use crate::apply::{ApplyError, apply, insert};
 use crate::chain;
 use crate::facts::Snapshot;
@@ -11,10 +12,10 @@ use crate::host::{Host, LockError};
 use crate::judge::{Judgement, Verdict, judge};
 use crate::observe::observe;
 use crate::plan::restraint::History;
-use crate::plan::{Decision, Declined, Plan, annotate, plan};
+use crate::plan::{Decision, Declined, Plan, annotate, plan, question};
 use crate::policy::Policy;
 use crate::record::{LOCK_WAIT, RecordError, Recovered, StateDir, new_id, recover};
-use crate::rehearse::{Evidence, rehearse};
+use crate::rehearse::{self, Evidence, rehearse};
 use crate::verify::{Aim, Verified, verify};
 
 /// How often it looks again where somebody was faster, or where one mend shows the next thing to be mended.
@@ -99,8 +100,8 @@ pub enum PassError {
 
 /// What a client sees, why, and what `repair` would do. Reads only.
 pub fn check(host: &Host, policy: &Policy) -> (Judgement, Decision) {
-    let (snapshot, mut judgement) = look(host, policy);
-    let decision = plan(policy, &snapshot, &judgement, "check");
+    let (mut snapshot, mut judgement) = look(host, policy);
+    let decision = consider(host, policy, &mut snapshot, &judgement, "check");
     annotate(&mut judgement, &decision);
     (judgement, decision)
 }
@@ -134,6 +135,15 @@ pub fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
     (snapshot, judgement)
 }
 
+/// The plan, once sshd has said on a copy what the planner asks.
+fn consider(host: &Host, policy: &Policy, snapshot: &mut Snapshot, judgement: &Judgement, id: &str) -> Decision {
+    while let Some(steps) = question(policy, snapshot, judgement, id) {
+        let answer = rehearse::sshd::ask(host, snapshot, &steps, &change);
+        snapshot.sshd.trials.push(answer);
+    }
+    plan(policy, snapshot, judgement, id)
+}
+
 /// Walks the road until the policy is met or nothing more can be done; a dry run stops before anything is written.
 pub fn repair(host: &Host, state: &StateDir, policy: &Policy, dry_run: bool) -> Result<Report, PassError> {
     if !host.privileged() {
@@ -152,19 +162,19 @@ pub fn walk(
     mut ask: Ask<'_>,
 ) -> Result<Report, PassError> {
     let dry_run = ask.dry_run;
-    let decide = |ask: &Ask<'_>, snapshot: &Snapshot, now: &Judgement, id: &str| {
-        allow(host, state, policy, ask, plan(policy, snapshot, now, id))
+    let decide = |ask: &Ask<'_>, snapshot: &mut Snapshot, now: &Judgement, id: &str| {
+        allow(host, state, policy, ask, consider(host, policy, snapshot, now, id))
     };
     let id = new_id();
     (ask.told)("plan");
-    let mut decision = decide(&ask, &snapshot, &now, &id);
+    let mut decision = decide(&ask, &mut snapshot, &now, &id);
     // Where there is nothing to mend and nothing on record, not even a lock is written.
     let idle = !matches!(decision, Decision::Repair(_)) && !state.path().exists();
     let _lock = if dry_run || idle { None } else { Some(host.lock(state.run(), LOCK_WAIT)?) };
     let recovered = if dry_run || idle { Vec::new() } else { recover(host, state).map_err(PassError::Recover)? };
     if !recovered.is_empty() {
         (snapshot, now) = look(host, policy);
-        decision = decide(&ask, &snapshot, &now, &id);
+        decision = decide(&ask, &mut snapshot, &now, &id);
     }
     let mut before = now.clone();
     annotate(&mut before, &decision);
@@ -193,7 +203,7 @@ pub fn walk(
             Err(moved @ ApplyError::Moved(_)) => {
                 report.error = Some(chain(&moved));
                 (snapshot, now) = look(host, policy);
-                decision = decide(&ask, &snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
                 continue;
             }
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
@@ -207,7 +217,7 @@ pub fn walk(
             Ok(Verified::Confirmed { snapshot: seen, judgement }) => {
                 report.repaired(id, &judgement);
                 (snapshot, now) = (*seen, *judgement);
-                decision = decide(&ask, &snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
             }
             Ok(Verified::RolledBack { why, .. }) => return Ok(report.failed(Outcome::RolledBack, why)),
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),

@@ -9,9 +9,9 @@ use thiserror::Error;
 use crate::apply::{Applied, StepError};
 use crate::facts::{AddrSet, Family, Snapshot};
 use crate::host::Host;
-use crate::judge::{Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
+use crate::judge::{Demand, Gate, Intent, Judgement, PathVerdict, Severity, Standing, judge};
 use crate::observe::observe;
-use crate::plan::{Plan, Step, insert};
+use crate::plan::{Plan, Step, insert, mends};
 use crate::policy::Policy;
 use crate::record::{Phase, RecordError, StateDir, roll_back};
 
@@ -24,6 +24,8 @@ pub struct Aim {
     promised: Vec<(Gate, Key)>,
     /// Gates that the plan works on in a way that the model does not show: there something must get better.
     tried: Vec<Gate>,
+    /// Codes of what only the next start lacks: they must be gone.
+    codes: Vec<&'static str>,
     /// Whether every source may be let in: by policy, or because the whole firewall is to go.
     anybody: bool,
     /// Whether the judge expects the rules alone to open the firewall for all whom it lacks.
@@ -72,11 +74,14 @@ impl Aim {
         let promised = lacking().filter(|key| !inserts.is_empty() && open(key)).map(|key| (Gate::Firewall, key));
         let mut tried: Vec<Gate> = plan.steps.iter().filter_map(works_on).collect();
         tried.dedup();
+        let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning && f.code.starts_with("sshd."));
+        let codes = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).map(|f| f.code).collect();
         let flushes = plan.steps.iter().any(|s| matches!(s, Step::Flush | Step::Disable { .. }));
         Aim {
             promised: promised.collect(),
             suffices: whole && lacking().all(|key| open(&key)),
             tried,
+            codes,
             anybody: policy.ssh.sources.is_none() || flushes,
             before: before.clone(),
             demands,
@@ -104,6 +109,9 @@ impl Aim {
             if lacked.peek().is_some() && !lacked.any(better) {
                 return Some(format!("{} is as before", name(*gate)));
             }
+        }
+        if let Some(left) = after.findings.iter().find(|f| self.codes.contains(&f.code)) {
+            return Some(format!("{} is as before: {}", left.code, left.summary));
         }
         for demand in self.demands.iter().filter(|d| d.whole == Standing::Met) {
             if find(&now, &key(demand)).is_none_or(|d| d.whole != Standing::Met) {
@@ -141,7 +149,7 @@ pub fn verify(
 ) -> Result<Verified, VerifyError> {
     let mut entry = applied.entry;
     // A daemon that has just been started may need a moment until it listens.
-    let starts = entry.plan.steps.iter().any(|s| matches!(s, Step::StartUnit { .. }));
+    let starts = entry.plan.steps.iter().any(|s| matches!(s, Step::StartUnit { .. } | Step::ReloadUnit { .. }));
     let mut pauses = [100, 400, 1500].map(Duration::from_millis).into_iter().filter(|_| starts);
     let (snapshot, judgement, missed) = loop {
         let snapshot = observe(host, policy);
@@ -186,7 +194,13 @@ fn works_on(step: &Step) -> Option<Gate> {
             let name = path.file_name().unwrap_or_default();
             Some(if name == "hosts.allow" || name == "hosts.deny" { Gate::Wrappers } else { Gate::Listener })
         }
-        Step::StartUnit { .. } => Some(Gate::Listener),
+        Step::StartUnit { .. }
+        | Step::ReloadUnit { .. }
+        | Step::EnableUnit { .. }
+        | Step::MakeKeys { .. }
+        | Step::SetMode { .. }
+        | Step::MakeFolder { .. }
+        | Step::MakeUser { .. } => Some(Gate::Listener),
     }
 }
 

@@ -23,13 +23,18 @@ pub fn is_as_seen(snapshot: &Snapshot, file: &Replaced) -> bool {
         Seen::Present(text) if text.path == file.path => Some(text.bytes.clone()),
         _ => None,
     };
-    let known = seen(&snapshot.wrappers.allow).or_else(|| seen(&snapshot.wrappers.deny));
+    let of_sshd = || snapshot.sshd.files.config.iter().find(|f| f.path == file.path).map(|f| f.bytes.clone());
+    let known = seen(&snapshot.wrappers.allow).or_else(|| seen(&snapshot.wrappers.deny)).or_else(of_sshd);
     known.is_none_or(|bytes| old == Some(bytes.as_slice()))
 }
 
 pub fn write(host: &Host, file: &Replaced) -> Result<(), StepError> {
     let content = file.new.as_ref().map(Content::bytes).unwrap_or_default();
-    Ok(host.replace(&file.path, content, MODE)?)
+    host.replace(&file.path, content, MODE)?;
+    if file.old.is_none() {
+        host.relabel(&file.path);
+    }
+    Ok(())
 }
 
 /// Refuses if the file is neither as it was before nor as it was written.

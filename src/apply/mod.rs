@@ -7,6 +7,7 @@ pub mod firewalld;
 pub mod flush;
 pub mod iptables;
 pub mod nft;
+pub mod sshd;
 mod step;
 pub mod ufw;
 pub mod units;

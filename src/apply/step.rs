@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{StepError, files, firewalld, flush, insert_by_tool, nft, ufw, units};
+use super::{StepError, files, firewalld, flush, insert_by_tool, nft, sshd, ufw, units};
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
 use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
@@ -27,6 +27,12 @@ pub(super) fn words(step: &Step) -> String {
         Step::FirewalldAllow { zone, .. } => format!("the opening of firewalld's zone {}", escape(zone)),
         Step::FirewalldPanicOff => "the end of firewalld's panic mode".into(),
         Step::WriteFile { path, .. } => format!("the write of {}", escape(&path.to_string_lossy())),
+        Step::MakeKeys { .. } => "the making of host keys".into(),
+        Step::SetMode { path, .. } => format!("the mode of {}", escape(&path.to_string_lossy())),
+        Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
+        Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
+        Step::ReloadUnit { unit } => format!("the reload of {}", escape(unit)),
+        Step::EnableUnit { unit } => format!("the enabling of {}", escape(unit)),
         Step::StartUnit { unit, .. } => format!("the start of {}", escape(unit)),
         Step::Flush => "the flush of all rules".into(),
         Step::Disable { .. } => "the end of the firewall".into(),
@@ -143,6 +149,42 @@ impl<'a> Work<'a> {
                 }
                 self.begin(entry, Undo::File(file.clone()))?;
                 files::write(self.host, &file)?;
+            }
+            Step::MakeKeys { keys } => {
+                let pairs = sshd::pairs(self.host, keys)?;
+                for pair in &pairs {
+                    if !pair.is_wanted(self.host)? {
+                        return Err(StepError::Changed { what: "a host key".into() });
+                    }
+                }
+                self.begin(entry, Undo::Keys { keys: sshd::before(self.host, &pairs)? })?;
+                sshd::install(self.host, &pairs)?;
+            }
+            Step::SetMode { path, owned } => {
+                let what = || StepError::Changed { what: escape(&path.to_string_lossy()) };
+                let old = self.host.owned(path)?.ok_or_else(what)?;
+                self.begin(entry, Undo::Mode { path: path.clone(), old, new: *owned })?;
+                self.host.set_owned(path, *owned)?;
+            }
+            Step::MakeFolder { path, owned } => {
+                if self.host.owned(path)?.is_some() {
+                    return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });
+                }
+                self.begin(entry, Undo::Folder { path: path.clone() })?;
+                self.host.make_folder(path, *owned)?;
+                self.host.relabel(path);
+            }
+            Step::MakeUser { name, home, group } => {
+                self.begin(entry, Undo::User { name: name.clone() })?;
+                sshd::make_user(self.host, name, home, *group)?;
+            }
+            Step::ReloadUnit { unit } => {
+                self.begin(entry, Undo::Reload { unit: unit.clone() })?;
+                units::reload(self.host, unit, self.sshd())?;
+            }
+            Step::EnableUnit { unit } => {
+                self.begin(entry, Undo::Enabled { unit: unit.clone() })?;
+                units::set_enabled(self.host, unit, true)?;
             }
             Step::StartUnit { unit, reset_failed, unmask } => {
                 let before = units::state(self.host, unit)?;

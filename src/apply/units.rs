@@ -123,6 +123,48 @@ pub fn enable(host: &Host, unit: &str) -> Result<(), StepError> {
     })
 }
 
+/// Whether the next boot starts the unit; it is neither started nor stopped now.
+pub fn set_enabled(host: &Host, unit: &str, enabled: bool) -> Result<(), StepError> {
+    match (has_bus(host), enabled) {
+        (false, _) => systemctl(host, &[if enabled { "enable" } else { "disable" }, unit]).map(drop),
+        (true, true) => enable(host, unit),
+        (true, false) => talk(host, async |bus| {
+            manage(bus, "DisableUnitFiles", &([unit].as_slice(), false)).await?;
+            manage(bus, "Reload", &()).await.map(drop)
+        }),
+    }
+}
+
+/// Lets a running unit read its configuration again. sshd's is tested first where `sshd` is given.
+pub fn reload(host: &Host, unit: &str, sshd: Option<&Path>) -> Result<(), StepError> {
+    if let Some(sshd) = sshd {
+        test(host, sshd)?;
+    }
+    let state = match has_bus(host) {
+        false => {
+            systemctl(host, &["reload", unit])?;
+            shown(host, unit)?
+        }
+        true => talk(host, async |bus| {
+            manage(bus, "ReloadUnit", &(unit, "replace")).await?;
+            let path = load(bus, unit).await?;
+            settled(bus, &path).await
+        })?,
+    };
+    match state.active {
+        true => Ok(()),
+        false => Err(StepError::Unit { unit: escape(unit), state: escape(&state.words) }),
+    }
+}
+
+/// After its configuration was put back: a unit that runs reads it again, one that has died of the other is started.
+pub fn reload_back(host: &Host, unit: &str) -> Result<(), StepError> {
+    match state(host, unit)?.active {
+        true => reload(host, unit, None),
+        false => start(host, unit, true, false, None),
+    }
+}
+
 /// A running sshd on a broken configuration is a dead one.
 fn test(host: &Host, sshd: &Path) -> Result<(), StepError> {
     let sshd = sshd.to_string_lossy();

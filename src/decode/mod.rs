@@ -12,6 +12,7 @@ mod nft_set;
 mod nlattr;
 pub mod route;
 pub mod sock_diag;
+pub mod sshd_config;
 pub mod sshd_settings;
 pub mod systemctl_show;
 mod xt;

@@ -1,11 +1,12 @@
 //! sshd: its program, configuration and units.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Seen;
+use super::{Family, Seen, TextFile};
 
 #[derive(Debug, Clone)]
 pub struct Sshd {
@@ -21,6 +22,69 @@ pub struct Sshd {
     /// The file `/etc/ssh/sshd_not_to_be_run` is there.
     pub not_to_be_run: bool,
     pub privsep_dir: Seen<PathMode>,
+    pub files: SshdFiles,
+    /// Answers to the planner's questions, in their order.
+    pub trials: Vec<Trial>,
+}
+
+/// What sshd reads when it starts.
+#[derive(Debug, Clone, Default)]
+pub struct SshdFiles {
+    /// The main file first, then those that it includes, in the order in which sshd comes to them. Empty without a main file.
+    pub config: Vec<TextFile>,
+    /// Why one of them could not be read.
+    pub unreadable: Option<String>,
+    /// The main file as the distribution ships it.
+    pub shipped: Option<TextFile>,
+    /// The files with which sshd was seen healthy, the youngest set first.
+    pub kept: Vec<Vec<TextFile>>,
+    /// The host keys that the configuration names, or else the default set.
+    pub keys: Vec<HostKey>,
+    /// The id of the group `ssh_keys`, which reads host keys on RHEL and its like.
+    pub key_group: Option<u32>,
+    /// The id of the group that sshd's unprivileged user belongs to: `sshd`, else `nogroup`.
+    pub user_group: Option<u32>,
+    /// /etc/ssh and what is in it, two levels deep.
+    pub tree: Vec<PathMode>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostKey {
+    pub path: PathBuf,
+    /// As ssh-keygen(1) names it: `rsa`, `ecdsa`, `ed25519`.
+    pub kind: String,
+    pub file: Seen<KeyFile>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyFile {
+    #[serde(flatten)]
+    pub owned: Owned,
+    pub size: u64,
+    /// It begins as a private key does.
+    pub is_key: bool,
+}
+
+/// Mode and owner of a file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned {
+    /// Permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl fmt::Display for Owned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mode {:04o}, owner {}:{}", self.mode, self.uid, self.gid)
+    }
+}
+
+/// What sshd says on a copy of its files on which the first steps of a plan were made.
+#[derive(Debug, Clone)]
+pub struct Trial {
+    pub test: Seen<ConfigTest>,
+    pub settings: Seen<Settings>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,6 +124,19 @@ pub struct Settings {
     pub allow_groups: Vec<String>,
     pub deny_groups: Vec<String>,
     pub host_keys: Vec<String>,
+}
+
+impl Settings {
+    /// Whether sshd, so configured, takes connections to the address. `sshd -T` names every address, wildcards too.
+    pub fn serves(&self, address: IpAddr, port: u16) -> bool {
+        let fits = |(own, on): &(IpAddr, u16)| {
+            *on == port && Family::of(*own) == Family::of(address) && (own.is_unspecified() || *own == address)
+        };
+        match self.listen.is_empty() {
+            true => self.ports.contains(&port),
+            false => self.listen.iter().any(fits),
+        }
+    }
 }
 
 /// A unit as systemd's D-Bus gives it (org.freedesktop.systemd1(5)).

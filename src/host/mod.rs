@@ -8,6 +8,7 @@ mod listen;
 mod lock;
 mod netlink;
 mod netns;
+mod owned;
 mod replace;
 mod rtnl;
 mod run;

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use thiserror::Error;
 
 use super::Host;
-use super::stage::own_files;
+use super::stage::{changes_apart, own_files};
 
 /// What of the host a scratch namespace has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub enum Scratch {
     NetworkAndRun,
     /// A host to be locked out: also an /etc, /run and /var/lib of its own.
     Host,
+    /// The live network, beside an /etc and a /run whose changes nobody else sees.
+    Files,
 }
 
 #[derive(Debug, Error)]
@@ -84,10 +86,14 @@ fn enter(kind: Scratch) -> Result<(), ScratchError> {
     let flags = match kind {
         Scratch::Network => CloneFlags::CLONE_NEWNET,
         Scratch::NetworkAndRun | Scratch::Host => CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS,
+        Scratch::Files => CloneFlags::CLONE_NEWNS,
     };
     unshare(flags).map_err(ScratchError::Namespace)?;
     if kind == Scratch::Host {
         return own_files();
+    }
+    if kind == Scratch::Files {
+        return changes_apart();
     }
     if kind == Scratch::NetworkAndRun {
         let none: Option<&str> = None;

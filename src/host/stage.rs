@@ -70,6 +70,33 @@ pub(super) fn own_files() -> Result<(), ScratchError> {
     Ok(())
 }
 
+/// Lays changes of one's own over the /etc and the /run of the calling thread's mount namespace, which must be a scratch one.
+pub(super) fn changes_apart() -> Result<(), ScratchError> {
+    let none: Option<&str> = None;
+    let failed = |action, path: &'static str| move |source| ScratchError::Mount { action, path: path.into(), source };
+    let made = |path: &'static str| ScratchError::device(format!("make {path}"));
+    let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(failed("detach the mounts below", "/"))?;
+    // Host keys may come to lie in it.
+    for path in ["/tmp", "/var/log"] {
+        mount(Some("trial"), path, Some("tmpfs"), guarded, Some("size=64m,mode=0700"))
+            .map_err(failed("mount an empty", path))?;
+    }
+    for (path, upper, work) in [("/etc", "/tmp/etc", "/tmp/etc.work"), ("/run", "/tmp/run", "/tmp/run.work")] {
+        for folder in [upper, work] {
+            std::fs::create_dir(folder).map_err(made(upper))?;
+        }
+        std::fs::set_permissions(upper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).map_err(made(upper))?;
+        let layers = format!("lowerdir={path},upperdir={upper},workdir={work}");
+        if mount(Some("trial"), path, Some("overlay"), guarded, Some(layers.as_str())).is_err() {
+            copy_tree(Path::new(path), Path::new(upper)).map_err(ScratchError::device(format!("copy {path}")))?;
+            mount(Some(upper), path, none, MsFlags::MS_BIND, none).map_err(failed("mount a copy of", path))?;
+        }
+    }
+    Ok(())
+}
+
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;

@@ -48,6 +48,8 @@ pub fn healthy() -> Snapshot {
             processes: Vec::new(),
             not_to_be_run: false,
             privsep_dir: Seen::Absent,
+            files: SshdFiles::default(),
+            trials: Vec::new(),
         },
         wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
         resources: Resources {

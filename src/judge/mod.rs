@@ -6,7 +6,7 @@
 mod admitted;
 pub mod blame;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod intent;
 pub mod listener;
 pub mod netfilter;

@@ -8,7 +8,8 @@ mod outside;
 mod owners;
 mod processes;
 mod resources;
-mod sshd;
+pub mod sshd;
+mod sshd_files;
 mod units;
 mod wrappers;
 
@@ -52,6 +53,8 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
                 units: ended(units),
                 not_to_be_run: sshd::not_to_be_run(),
                 privsep_dir: sshd::privsep_dir(),
+                files: sshd_files::files(host),
+                trials: Vec::new(),
                 processes: processes.sshd,
             },
             wrappers,

@@ -93,7 +93,7 @@ fn needed(bytes: &[u8]) -> Result<Vec<String>, elf::ParseError> {
 
 /// `sshd -T` makes every check of `sshd -t` and prints the settings. Where it fails, `-t` has the word: old versions refuse
 /// `-T` alone for a `Match` block.
-fn test(host: &Host, path: &str) -> (Seen<ConfigTest>, Seen<Settings>) {
+pub fn test(host: &Host, path: &str) -> (Seen<ConfigTest>, Seen<Settings>) {
     if !host.privileged() {
         let why = "root is needed to read sshd's keys and configuration".to_owned();
         return (Seen::Unreadable(why.clone()), Seen::Unreadable(why));

@@ -15,6 +15,7 @@ mod words;
 mod wrappers;
 
 pub use model::*;
+pub use sshd::question;
 pub use step::*;
 pub use words::words;
 
@@ -48,8 +49,11 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
             }
             (_, Mode::Repair, Gate::Firewall) => firewall::mend(policy, snapshot, judgement, id, &mut draft),
             (_, Mode::Repair, Gate::Wrappers) => wrappers::mend(policy, snapshot, judgement, id, &mut draft),
-            (_, Mode::Repair, _) => sshd::mend(policy, snapshot, &mut draft),
+            (_, Mode::Repair, _) => sshd::mend(policy, snapshot, judgement, id, &mut draft),
         }
+    }
+    if policy.sshd.mode == Mode::Repair && policy.sshd.persist && !lacks(Gate::Listener) {
+        sshd::mend(policy, snapshot, judgement, id, &mut draft);
     }
     if !draft.steps.is_empty() {
         return Decision::Repair(Plan { id: id.to_owned(), steps: draft.steps, declined: draft.declined });
@@ -74,16 +78,25 @@ pub fn annotate(judgement: &mut Judgement, decision: &Decision) {
     }
 }
 
-fn mends(step: &Step, finding: &Finding) -> bool {
-    if finding.severity < crate::judge::Severity::Critical {
+/// Whether the step is what a finding calls for.
+pub fn mends(step: &Step, finding: &Finding) -> bool {
+    let code = finding.code;
+    let critical = finding.severity == crate::judge::Severity::Critical;
+    if finding.severity == crate::judge::Severity::Info || !(critical || code.starts_with("sshd.")) {
         return false;
     }
+    let named = || finding.evidence.get("name").and_then(|n| n.as_str());
     match step {
-        Step::WriteFile { .. } => finding.code.starts_with("wrappers."),
-        Step::StartUnit { unit, .. } => {
-            let named = finding.evidence.get("name").and_then(|n| n.as_str());
-            finding.code.starts_with("sshd.listener.none") || named == Some(unit)
-        }
+        Step::WriteFile { path, .. } if path.starts_with("/etc/ssh") => code.starts_with("sshd.config."),
+        Step::WriteFile { .. } => code.starts_with("wrappers."),
+        Step::StartUnit { unit, .. } => code == "sshd.listener.none" || (critical && named() == Some(unit)),
+        Step::ReloadUnit { .. } => critical && code.starts_with("sshd.listener."),
+        Step::EnableUnit { .. } => code == "sshd.unit.disabled",
+        Step::MakeKeys { .. } => code == "sshd.keys.missing",
+        Step::SetMode { path, .. } if path.starts_with("/etc/ssh") => code == "sshd.keys.mode",
+        Step::SetMode { .. } => code == "sshd.privsep.mode",
+        Step::MakeFolder { .. } => code == "sshd.privsep.missing",
+        Step::MakeUser { .. } => code == "sshd.user.missing",
         Step::FirewalldPanicOff => finding.code.starts_with("firewall."),
         Step::Nft { table, .. } | Step::Iptables { table, .. } => {
             let place = finding.evidence.get("by").and_then(|by| by.get("where")).and_then(|w| w.as_str());
@@ -110,6 +123,8 @@ fn gate_code(gate: Gate) -> &'static str {
 #[derive(Debug, Default)]
 struct Draft {
     steps: Vec<Step>,
+    /// Steps of which it must be known what sshd says to them before there can be a plan.
+    question: Option<Vec<Step>>,
     declined: Vec<Declined>,
 }
 

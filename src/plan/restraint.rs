@@ -169,7 +169,10 @@ fn thing(step: &Step) -> String {
         Step::FirewalldAllow { zone, .. } => format!("firewalld's zone {}", escape(zone)),
         Step::FirewalldPanicOff => "firewalld's panic mode".to_owned(),
         Step::WriteFile { path, .. } => escape(&path.to_string_lossy()),
-        Step::StartUnit { unit, .. } => escape(unit),
+        Step::SetMode { path, .. } | Step::MakeFolder { path, .. } => escape(&path.to_string_lossy()),
+        Step::MakeKeys { .. } => "sshd's host keys".to_owned(),
+        Step::MakeUser { name, .. } => format!("the user {}", escape(name)),
+        Step::StartUnit { unit, .. } | Step::ReloadUnit { unit } | Step::EnableUnit { unit } => escape(unit),
         Step::Flush | Step::Disable { .. } => "the firewall".to_owned(),
     }
 }

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::TableInserts;
-use crate::facts::{Backend, Family, TableFamily};
+use crate::facts::{Backend, Family, Owned, TableFamily};
 
 /// The tag in a rule's comment by which a mend is found again: `ssh-rescue:ID`.
 pub const TAG: &str = "ssh-rescue";
@@ -80,6 +80,33 @@ pub enum Step {
         content: Vec<u8>,
         reason: String,
     },
+    /// Make host keys (ssh-keygen(1)); what lies in their place is no key, and kept for undo.
+    MakeKeys {
+        keys: Vec<NewKey>,
+    },
+    SetMode {
+        path: PathBuf,
+        owned: Owned,
+    },
+    MakeFolder {
+        path: PathBuf,
+        owned: Owned,
+    },
+    /// The user that sshd's unprivileged child runs as (useradd(8)).
+    MakeUser {
+        name: String,
+        home: PathBuf,
+        /// None: a group of its own.
+        group: Option<u32>,
+    },
+    /// Let a running daemon read its configuration again, after `sshd -t`; its sessions live on.
+    ReloadUnit {
+        unit: String,
+    },
+    /// Let the next boot start a unit.
+    EnableUnit {
+        unit: String,
+    },
     /// Start a unit; `reset_failed` first where systemd has given it up; `unmask` only by policy.
     StartUnit {
         unit: String,
@@ -93,6 +120,14 @@ pub enum Step {
         services: Vec<String>,
         ufw: bool,
     },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewKey {
+    pub path: PathBuf,
+    /// As ssh-keygen(1) names it.
+    pub kind: String,
+    pub owned: Owned,
 }
 
 /// What to do, in order. Made only by [`crate::plan::plan`].

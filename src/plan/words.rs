@@ -1,5 +1,7 @@
 //! What a plan does, for people.
 
+use std::path::Path;
+
 use ipnet::IpNet;
 
 use super::{Insert, Step, ip_table};
@@ -34,8 +36,18 @@ impl Step {
             }
             Step::FirewalldPanicOff => vec!["end firewalld's panic mode".to_owned()],
             Step::WriteFile { path, reason, .. } => {
-                vec![format!("write {}: {}", escape(&path.to_string_lossy()), escape(reason))]
+                vec![format!("write {}: {}", shown(path), escape(reason))]
             }
+            Step::MakeKeys { keys } => {
+                keys.iter().map(|k| format!("make the host key {} ({})", shown(&k.path), escape(&k.kind))).collect()
+            }
+            Step::SetMode { path, owned } => vec![format!("make {} {owned}", shown(path))],
+            Step::MakeFolder { path, owned } => vec![format!("make the folder {} ({owned})", shown(path))],
+            Step::MakeUser { name, .. } => vec![format!("make the system user {}, who cannot log in", escape(name))],
+            Step::ReloadUnit { unit } => {
+                vec![format!("let {} read its configuration again (after `sshd -t`)", escape(unit))]
+            }
+            Step::EnableUnit { unit } => vec![format!("let the next boot start {}", escape(unit))],
             Step::StartUnit { unit, reset_failed, unmask } => {
                 let unmask = if *unmask { "unmask it, " } else { "" };
                 let reset = if *reset_failed { "reset its failure, " } else { "" };
@@ -51,6 +63,10 @@ impl Step {
             }
         }
     }
+}
+
+fn shown(path: &Path) -> String {
+    escape(&path.to_string_lossy())
 }
 
 /// What some steps do, without repetition.

@@ -91,6 +91,8 @@ pub struct SshdPolicy {
     pub mode: Mode,
     /// A masked unit, or `sshd_not_to_be_run`, is somebody's word: only with this it is overruled.
     pub unmask: bool,
+    /// Mend also what only the next start of sshd or the next boot needs, while sshd still serves.
+    pub persist: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -151,7 +153,7 @@ impl Default for Policy {
                 unrehearsed: true,
             },
             wrappers: WrappersPolicy { mode: Mode::Repair },
-            sshd: SshdPolicy { mode: Mode::Repair, unmask: false },
+            sshd: SshdPolicy { mode: Mode::Repair, unmask: false, persist: false },
             restraint: RestraintPolicy { attempts: 3, per_seconds: 3600 },
             control: ControlPolicy { group: None },
             report: ReportPolicy { console: false, metrics: None },

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{RecordError, StateDir, make_folder};
-use crate::facts::{Backend, TableFamily};
+use crate::facts::{Backend, Owned, TableFamily};
 use crate::host::{FILE_LIMIT, FileError, Host};
 use crate::plan::{Content, Plan};
 
@@ -92,6 +92,31 @@ pub enum Undo {
     },
     FirewalldPanic,
     File(Replaced),
+    Keys {
+        keys: Vec<MadeKey>,
+    },
+    /// Mode and owner before.
+    Mode {
+        path: PathBuf,
+        old: Owned,
+        new: Owned,
+    },
+    /// A folder that was made.
+    Folder {
+        path: PathBuf,
+    },
+    /// A user that was made.
+    User {
+        name: String,
+    },
+    /// The unit has read its configuration: once that is put back, it must read it again.
+    Reload {
+        unit: String,
+    },
+    /// The unit was not started by a boot.
+    Enabled {
+        unit: String,
+    },
     /// The unit's state before.
     Unit {
         unit: String,
@@ -116,6 +141,15 @@ pub struct Replaced {
     pub path: PathBuf,
     pub old: Option<Content>,
     pub new: Option<Content>,
+}
+
+/// A host key that was made. The private half stays out of the record: the public one tells whether it is still ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MadeKey {
+    pub path: PathBuf,
+    /// What lay in its place, and whose it was.
+    pub old: Option<(Content, Owned)>,
+    pub public: Replaced,
 }
 
 /// A table in the words of iptables-save.

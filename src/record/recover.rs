@@ -55,6 +55,7 @@ fn cut_short(host: &Host, state: &StateDir, mut entry: Entry) -> Recovered {
 fn files(undo: &Undo) -> Vec<&std::path::Path> {
     match undo {
         Undo::File(file) => vec![&file.path],
+        Undo::Keys { keys } => keys.iter().flat_map(|k| [k.path.as_path(), k.public.path.as_path()]).collect(),
         Undo::Ufw { files, .. } => files.iter().map(|f| f.path.as_path()).collect(),
         _ => Vec::new(),
     }

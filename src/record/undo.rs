@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
-use crate::apply::{StepError, files, firewalld, flush, iptables, ufw, units};
+use crate::apply::{StepError, files, firewalld, flush, iptables, sshd, ufw, units};
 use crate::host::{Host, LockError};
 
 /// How long another pass is waited for.
@@ -48,7 +48,7 @@ pub fn undo(host: &Host, state: &StateDir, id: &str) -> Result<Undone, UndoError
     for step in entry.steps.iter().rev() {
         unchanged(host, step).map_err(failed)?;
     }
-    for step in entry.steps.iter().rev() {
+    for step in backwards(&entry) {
         take_back(host, state, &entry.id, step).map_err(failed)?;
     }
     entry.end(host, state, Phase::Undone, None)?;
@@ -58,7 +58,7 @@ pub fn undo(host: &Host, state: &StateDir, id: &str) -> Result<Undone, UndoError
 /// Takes back all of a repair that can be, and gives the first error. For repairs that did not come to their end.
 pub(crate) fn roll_back(host: &Host, state: &StateDir, entry: &Entry) -> Result<(), StepError> {
     let mut first = Ok(());
-    for step in entry.steps.iter().rev() {
+    for step in backwards(entry) {
         let result = unchanged(host, step).and_then(|()| take_back(host, state, &entry.id, step));
         if first.is_ok() {
             first = result;
@@ -67,10 +67,18 @@ pub(crate) fn roll_back(host: &Host, state: &StateDir, entry: &Entry) -> Result<
     first
 }
 
+/// The steps from the last to the first; a daemon is told to read its files again when they are back.
+fn backwards(entry: &Entry) -> impl Iterator<Item = &StepEntry> {
+    let (reloads, others): (Vec<_>, Vec<_>) =
+        entry.steps.iter().rev().partition(|step| matches!(step.undo, Undo::Reload { .. }));
+    others.into_iter().chain(reloads)
+}
+
 /// Refuses if somebody else has changed what the step changed.
 fn unchanged(host: &Host, step: &StepEntry) -> Result<(), StepError> {
     match &step.undo {
         Undo::File(file) => files::unchanged(host, file),
+        Undo::Keys { keys } => keys.iter().try_for_each(|key| files::unchanged(host, &key.public)),
         Undo::Rulesets { .. } if step.done => flush::unchanged(),
         // Rules are found by their tag, and what is not there any more is taken back.
         _ => Ok(()),
@@ -88,6 +96,12 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Firewalld { zone, runtime, permanent } => firewalld::close(host, zone, runtime, permanent),
         Undo::FirewalldPanic => firewalld::panic(host, true),
         Undo::File(file) => files::put_back(host, file),
+        Undo::Keys { keys } => sshd::take_keys_back(host, keys),
+        Undo::Mode { path, old, new } => sshd::put_mode_back(host, path, *old, *new),
+        Undo::Folder { path } => Ok(host.remove_folder(path)?),
+        Undo::User { name } => sshd::take_user_back(host, name),
+        Undo::Reload { unit } => units::reload_back(host, unit),
+        Undo::Enabled { unit } => units::set_enabled(host, unit, false),
         Undo::Unit { unit, active, masked } => units::put_back(host, unit, *active, *masked),
         // nf_tables is flushed first and in one commit: where rules are left, nothing was flushed yet.
         Undo::Rulesets { .. } if !step.done && flush::unchanged().is_err() => Ok(()),

@@ -12,6 +12,7 @@ pub mod probe;
 pub mod replay;
 pub mod ruleset;
 pub mod sample;
+pub mod sshd;
 
 use std::error::Error;
 use std::io;
@@ -65,6 +66,9 @@ pub struct Evidence {
     pub missing: Vec<String>,
     /// Steps that were not tried, and why.
     pub untried: Vec<String>,
+    /// What sshd said to its files as the plan leaves them, on a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sshd: Option<String>,
     /// First packets that were sent.
     pub probes: usize,
     pub milliseconds: u64,
@@ -85,6 +89,8 @@ pub enum RehearsalError {
         #[source]
         source: BoxedError,
     },
+    #[error("on a copy sshd does not take its files as the plan leaves them: {0}")]
+    Sshd(String),
     #[error("on a copy the plan does not let {source_address} in to port {port}: {answer}")]
     StillShut { source_address: IpAddr, port: u16, answer: String },
     #[error("on a copy the plan also lets {source_address} in to {protocol} port {port}, which was closed to it")]
@@ -110,7 +116,7 @@ pub fn rehearse(
     let start = Instant::now();
     let inserts: Vec<TableInserts> = plan.steps.iter().flat_map(|s| s.inserts(&snapshot.firewall)).collect();
     let untried = plan.steps.iter().filter_map(untried).collect();
-    let mut evidence = Evidence { untried, ..Evidence::default() };
+    let mut evidence = Evidence { untried, sshd: sshd::passed(snapshot, &plan.steps)?, ..Evidence::default() };
     if !inserts.is_empty() {
         let mut model = snapshot.clone();
         for at in &inserts {
@@ -149,7 +155,7 @@ fn untried(step: &Step) -> Option<String> {
         Step::UfwRebuild { .. } => "ufw builds its rules anew",
         Step::FirewalldPanicOff => "firewalld lifts its panic mode",
         Step::Flush | Step::Disable { .. } => "every rule is taken away",
-        Step::Nft { .. } | Step::Iptables { .. } | Step::WriteFile { .. } | Step::StartUnit { .. } => return None,
+        _ => return None,
     };
     Some(format!("not tried: {what}"))
 }

@@ -24,4 +24,5 @@ mod record;
 mod rehearsal;
 mod saved;
 mod scratch;
+mod sshd;
 mod verified;

@@ -27,6 +27,8 @@ pub fn snapshot(firewall: Firewall) -> Snapshot {
             processes: Vec::new(),
             not_to_be_run: false,
             privsep_dir: Seen::Absent,
+            files: SshdFiles::default(),
+            trials: Vec::new(),
         },
         wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
         resources: Resources {

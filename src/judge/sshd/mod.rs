@@ -1,21 +1,14 @@
 //! Whether sshd can run, does run, and will run after the next boot.
 
+mod config;
+mod files;
+
 use serde_json::json;
 
 use super::listener::serving;
 use super::{Finding, Severity};
-use crate::facts::{ConfigTest, Process, Seen, Settings, Snapshot, Unit, escape};
+use crate::facts::{Process, Seen, Snapshot, Unit, escape};
 use crate::policy::{Mode, Policy};
-
-/// What `sshd -t` says, and the code that it stands for (sshd.c, servconf.c, authfile.c of OpenSSH).
-const COMPLAINTS: [(&str, &str); 6] = [
-    ("are too open", "sshd.keys.mode"),
-    ("no hostkeys available", "sshd.keys.missing"),
-    ("Missing privilege separation directory", "sshd.privsep.missing"),
-    ("must be owned by root and not group or world-writable", "sshd.privsep.mode"),
-    ("Privilege separation user", "sshd.user.missing"),
-    ("", "sshd.config.invalid"),
-];
 
 pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     if policy.sshd.mode == Mode::Off {
@@ -32,12 +25,9 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         let words = "/etc/ssh/sshd_not_to_be_run is there: somebody wants no sshd on this host".to_owned();
         out.push(finding("sshd.not-to-be-run", risk(serves), words, json!({"path": "/etc/ssh/sshd_not_to_be_run"})));
     }
-    if let Seen::Present(test) = &sshd.test {
-        out.extend(config(test, &sshd.units, serves));
-    }
-    if let Seen::Present(settings) = &sshd.settings {
-        out.extend(ports(policy, snapshot, settings));
-    }
+    out.extend(config::test(snapshot, serves));
+    out.extend(config::listens(policy, snapshot));
+    out.extend(files::findings(snapshot));
     match &sshd.units {
         Seen::Present(units) => out.extend(unit_findings(units, serves)),
         Seen::Absent | Seen::Unreadable(_) => {}
@@ -66,52 +56,6 @@ fn unreadable(snapshot: &Snapshot) -> impl Iterator<Item = Finding> {
 /// Critical where nobody can be served now, else a matter of the next start.
 fn risk(serves: bool) -> Severity {
     if serves { Severity::Warning } else { Severity::Critical }
-}
-
-fn config(test: &ConfigTest, units: &Seen<Vec<Unit>>, serves: bool) -> Option<Finding> {
-    if test.passed {
-        return None;
-    }
-    let said = |words: &str| test.messages.iter().find(|m| m.contains(words));
-    let (code, line) = COMPLAINTS.iter().find_map(|(words, code)| said(words).map(|line| (*code, line.as_str())))?;
-    // systemd makes this folder when it starts the unit (RuntimeDirectory=sshd), so that it is missing where sshd does not run.
-    let made_at_start = code == "sshd.privsep.missing" && units.present().is_some_and(|u| u.iter().any(Unit::loaded));
-    let severity = if made_at_start { Severity::Info } else { risk(serves) };
-    let then = match (serves, made_at_start) {
-        (_, true) => "its unit makes it at the next start",
-        (true, _) => "the running one serves on, but the next start will fail",
-        (false, _) => "it cannot start",
-    };
-    let words = format!("`sshd -t` fails ({}): {then}", escape(line));
-    Some(finding(code, severity, words, json!({"status": test.status, "messages": test.messages})))
-}
-
-/// Ports that the policy names and that sshd's configuration does not have.
-fn ports(policy: &Policy, snapshot: &Snapshot, settings: &Settings) -> Vec<Finding> {
-    let sockets = snapshot.sshd.units.present();
-    if sockets.is_some_and(|units| units.iter().any(|u| is_socket(u) && u.active())) {
-        // systemd listens, on the ports of the socket unit: sshd's own do not count.
-        return Vec::new();
-    }
-    let configured = |port: u16| match settings.listen.is_empty() {
-        true => settings.ports.contains(&port),
-        false => settings.listen.iter().any(|(_, p)| *p == port),
-    };
-    let lacking = policy.ssh.ports.iter().filter(|&&port| !configured(port));
-    lacking
-        .map(|&port| {
-            let words = format!("sshd is configured for port {}, not for {port}", list(settings));
-            let evidence = json!({"port": port, "configured": settings.ports, "listen": settings.listen});
-            finding("sshd.config.port", risk(serving(snapshot, port)), words, evidence)
-        })
-        .collect()
-}
-
-fn list(settings: &Settings) -> String {
-    let mut ports: Vec<u16> = settings.listen.iter().map(|(_, p)| *p).chain(settings.ports.iter().copied()).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn unit_findings(units: &[Unit], serves: bool) -> Vec<Finding> {
@@ -182,6 +126,7 @@ fn finding(code: &'static str, severity: Severity, summary: String, evidence: se
 mod tests {
     use super::super::fixture::{healthy, unit};
     use super::*;
+    use crate::facts::{ConfigTest, Settings};
 
     fn seen(snapshot: &Snapshot) -> Vec<(&'static str, Severity)> {
         findings(&Policy::default(), snapshot).iter().map(|f| (f.code, f.severity)).collect()

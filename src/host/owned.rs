@@ -1,0 +1,115 @@
+//! Mode and owner of files and folders, by an open descriptor: what is looked at is what is changed.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::{Call, Host, ReplaceError};
+use crate::facts::Owned;
+
+impl Host {
+    /// None if there is nothing. Links are not followed.
+    pub fn owned(&self, path: &Path) -> Result<Option<Owned>, ReplaceError> {
+        match opened(path) {
+            Ok((_, owned)) => Ok(Some(owned)),
+            Err(ReplaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Only of a regular file that has no second name, or of a folder.
+    pub fn set_owned(&self, path: &Path, new: Owned) -> Result<(), ReplaceError> {
+        let (file, _) = opened(path)?;
+        let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
+        // In this order: a new owner's file is never as open as the old one's.
+        let strict = Mode::from_bits_truncate(new.mode & 0o700);
+        fchmod(&file, strict).map_err(failed("set the mode of"))?;
+        fchown(&file, Some(Uid::from_raw(new.uid)), Some(Gid::from_raw(new.gid)))
+            .map_err(failed("set the owner of"))?;
+        fchmod(&file, Mode::from_bits_truncate(new.mode)).map_err(failed("set the mode of"))
+    }
+
+    /// Makes a folder and those above it that are missing.
+    pub fn make_folder(&self, path: &Path, owned: Owned) -> Result<(), ReplaceError> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(io_error("make the folders above", path))?;
+        }
+        mkdirat(nix::fcntl::AT_FDCWD, path, Mode::from_bits_truncate(owned.mode & 0o700))
+            .map_err(|source| io_error("make the folder", path)(source.into()))?;
+        self.set_owned(path, owned)
+    }
+
+    /// Deletes an empty folder; one that is not there is no error.
+    pub fn remove_folder(&self, path: &Path) -> Result<(), ReplaceError> {
+        match std::fs::remove_dir(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("delete the folder", path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives a new file the SELinux label that the policy has for its path (restorecon(8)), where SELinux is on.
+    pub fn relabel(&self, path: &Path) {
+        if Path::new("/sys/fs/selinux/enforce").exists() {
+            let _ = self.run(&Call::new("restorecon", &[&path.to_string_lossy()]));
+        }
+    }
+}
+
+fn opened(path: &Path) -> Result<(OwnedFd, Owned), ReplaceError> {
+    let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let file = open(path, flags, Mode::empty()).map_err(failed("open"))?;
+    let stat = fstat(&file).map_err(failed("stat"))?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFDIR && (kind != SFlag::S_IFREG || stat.st_nlink > 1) {
+        return Err(ReplaceError::NotRegular { path: path.to_owned() });
+    }
+    Ok((file, Owned { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid }))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ReplaceError {
+    let path = path.to_owned();
+    move |source| ReplaceError::Io { action, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    #[test]
+    fn mode_and_owner_are_set_and_links_are_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, path) = (Host::live(), folder.path().join("key"));
+        assert_eq!(host.owned(&path).unwrap(), None);
+        std::fs::write(&path, "x").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
+        let old = host.owned(&path).unwrap().unwrap();
+        assert_eq!(old.mode, 0o666);
+        host.set_owned(&path, Owned { mode: 0o600, ..old }).unwrap();
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+        let link = folder.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(host.set_owned(&link, old).is_err());
+        std::fs::hard_link(&path, folder.path().join("second")).unwrap();
+        assert!(host.set_owned(&path, old).is_err());
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_folder_is_made_and_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, path) = (Host::live(), folder.path().join("run/sshd"));
+        let owner = std::fs::metadata(folder.path()).unwrap();
+        let owned = Owned { mode: 0o755, uid: owner.uid(), gid: owner.gid() };
+        host.make_folder(&path, owned).unwrap();
+        assert_eq!(host.owned(&path).unwrap(), Some(owned));
+        host.remove_folder(&path).unwrap();
+        host.remove_folder(&path).unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,244 @@
+//! Configuration text in, edited text out; sshd's answers are given.
+
+use super::super::{Decision, plan, question};
+use super::*;
+use crate::facts::{Family, Owned, Unit};
+use crate::judge::fixture::{healthy, unit};
+use crate::judge::judge;
+
+const MAIN: &str = "/etc/ssh/sshd_config";
+const ID: &str = "20261124T000000-abcd";
+
+fn file(path: &str, text: &str) -> TextFile {
+    TextFile { path: path.into(), bytes: text.into() }
+}
+
+fn said(messages: &[&str]) -> ConfigTest {
+    ConfigTest { passed: messages.is_empty(), status: 255, messages: messages.iter().map(|m| m.to_string()).collect() }
+}
+
+/// sshd is down, systemd's unit has failed, and its test says this.
+fn down(files: Vec<TextFile>, messages: &[&str]) -> Snapshot {
+    let mut snapshot = healthy();
+    snapshot.listeners = Seen::Present(Vec::new());
+    snapshot.sshd.units =
+        Seen::Present(vec![Unit { result: "exit-code".into(), ..unit("ssh.service", "failed", "enabled") }]);
+    snapshot.sshd.test = Seen::Present(said(messages));
+    snapshot.sshd.files.config = files;
+    snapshot
+}
+
+fn settings(listen: &[&str]) -> Settings {
+    let listen: Vec<std::net::SocketAddr> = listen.iter().map(|l| l.parse().unwrap()).collect();
+    let mut ports: Vec<u16> = listen.iter().map(|l| l.port()).collect();
+    ports.dedup();
+    let family = |f| listen.iter().any(|l| Family::of(l.ip()) == f);
+    let address_family = match (family(Family::Ipv4), family(Family::Ipv6)) {
+        (true, false) => "inet",
+        (false, true) => "inet6",
+        _ => "any",
+    };
+    Settings {
+        ports,
+        listen: listen.iter().map(|l| (l.ip(), l.port())).collect(),
+        address_family: address_family.into(),
+        ..Settings::default()
+    }
+}
+
+fn everywhere() -> Settings {
+    settings(&["0.0.0.0:22", "[::]:22"])
+}
+
+/// Answers each question with the next of `answers`, and gives the plan's steps or why there is none.
+fn planned(mut snapshot: Snapshot, policy: &Policy, answers: &[(&[&str], Settings)]) -> Result<Vec<Step>, String> {
+    let mut answers = answers.iter();
+    loop {
+        let judgement = judge(policy, &snapshot);
+        if question(policy, &snapshot, &judgement, ID).is_none() {
+            assert!(answers.next().is_none(), "not all answers were asked for");
+            return match plan(policy, &snapshot, &judgement, ID) {
+                Decision::Repair(plan) => Ok(plan.steps),
+                other => Err(format!("{other:?}")),
+            };
+        }
+        let (messages, settings) = answers.next().expect("a question too many");
+        let settings = if messages.is_empty() { Seen::Present(settings.clone()) } else { Seen::Absent };
+        snapshot.sshd.trials.push(Trial { test: Seen::Present(said(messages)), settings });
+    }
+}
+
+fn written(steps: &[Step]) -> Vec<(String, String)> {
+    let file = |s: &Step| match s {
+        Step::WriteFile { path, content, .. } => {
+            Some((path.display().to_string(), String::from_utf8_lossy(content).into_owned()))
+        }
+        _ => None,
+    };
+    steps.iter().filter_map(file).collect()
+}
+
+fn start() -> Step {
+    Step::StartUnit { unit: "ssh.service".into(), reset_failed: true, unmask: false }
+}
+
+#[test]
+fn the_line_of_the_right_file_is_commented_out_and_all_else_stays() {
+    let main = file(MAIN, "# mine\r\nInclude x/*.conf\r\nBogus yes\r\nPasswordAuthentication no");
+    let drop_in = file("/etc/ssh/x/a.conf", "\tBoguz = 1 # why\n\nBanner none\n");
+    let first = "/etc/ssh/x/a.conf: line 1: Bad configuration option: Boguz";
+    let second = "/etc/ssh/sshd_config: line 3: Bad configuration option: Bogus";
+    let steps = planned(
+        down(vec![main, drop_in], &[first]),
+        &Policy::default(),
+        &[(&[second], everywhere()), (&[], everywhere())],
+    );
+    let steps = steps.unwrap();
+    let note = format!("# ssh-rescue:{ID}: Bad configuration option:");
+    let expected = [
+        ("/etc/ssh/x/a.conf".to_owned(), format!("#\tBoguz = 1 # why  {note} Boguz\n\nBanner none\n")),
+        (
+            MAIN.to_owned(),
+            format!("# mine\r\nInclude x/*.conf\r\n#Bogus yes  {note} Bogus\r\nPasswordAuthentication no"),
+        ),
+    ];
+    assert_eq!(written(&steps), expected);
+    assert_eq!(steps.last(), Some(&start()));
+}
+
+#[test]
+fn a_match_goes_with_its_block() {
+    let main = file(MAIN, "Match Usr bob\n PermitRootLogin yes\n\n# note\nMatch User eve\n Banner none\n");
+    let bad = "/etc/ssh/sshd_config line 1: Bad Match condition";
+    let steps = planned(
+        down(vec![main], &["Unsupported Match attribute Usr", bad]),
+        &Policy::default(),
+        &[(&[], everywhere())],
+    );
+    let note = format!("  # ssh-rescue:{ID}: Bad Match condition\n");
+    let text = format!("#Match Usr bob{note}# PermitRootLogin yes{note}\n# note\nMatch User eve\n Banner none\n");
+    assert_eq!(written(&steps.unwrap()), [(MAIN.to_owned(), text)]);
+}
+
+#[test]
+fn what_is_out_of_force_is_said() {
+    let main = file(MAIN, "PasswordAuthentication noo\n");
+    let bad = "/etc/ssh/sshd_config line 1: unsupported option \"noo\".";
+    let steps = planned(down(vec![main], &[bad]), &Policy::default(), &[(&[], everywhere())]).unwrap();
+    let words = steps.iter().flat_map(Step::words).collect::<Vec<_>>().join("; ");
+    assert!(words.contains("PasswordAuthentication noo") && words.contains("out of force now"), "{words}");
+}
+
+#[test]
+fn without_a_file_the_last_good_one_is_written_then_the_distributions_then_a_minimal_one() {
+    let missing: &[&str] = &["/etc/ssh/sshd_config: No such file or directory"];
+    let broken: &[&str] = &["/etc/ssh/sshd_config: something nobody knows"];
+    let mut snapshot = down(Vec::new(), missing);
+    snapshot.sshd.files.kept = vec![vec![file(MAIN, "Port 22\n# good\n")]];
+    snapshot.sshd.files.shipped = Some(file("/usr/share/openssh/sshd_config", "# shipped\n"));
+    let ends = |answers: &[(&[&str], Settings)]| {
+        let files = written(&planned(snapshot.clone(), &Policy::default(), answers).unwrap());
+        files.iter().map(|(path, text)| (path.clone(), text.lines().last().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&[(&[], everywhere())]), [(MAIN.to_owned(), "# good".to_owned())]);
+    assert_eq!(ends(&[(broken, everywhere()), (&[], everywhere())]), [(MAIN.to_owned(), "# shipped".to_owned())]);
+    let minimal = ends(&[(broken, everywhere()), (broken, everywhere()), (&[], everywhere())]);
+    assert_eq!(minimal, [(MAIN.to_owned(), "Subsystem sftp internal-sftp".to_owned())]);
+    let none = [(broken, everywhere()), (broken, everywhere()), (broken, everywhere())];
+    assert!(planned(snapshot.clone(), &Policy::default(), &none).unwrap_err().contains("no other one"));
+}
+
+#[test]
+fn the_admins_file_lies_beside_the_one_that_takes_its_place() {
+    let odd: &[&str] = &["something nobody knows"];
+    let steps = planned(down(vec![file(MAIN, "Port 22\n# odd\n")], odd), &Policy::default(), &[(&[], everywhere())]);
+    let files = written(&steps.unwrap());
+    assert_eq!(files[0], (format!("{MAIN}.{ID}"), "Port 22\n# odd\n".to_owned()));
+    assert_eq!(files[1].0, MAIN);
+}
+
+#[test]
+fn a_drop_in_adds_a_port_and_keeps_the_default() {
+    let policy =
+        Policy { ssh: crate::policy::SshPolicy { ports: vec![2222], ..Policy::default().ssh }, ..Policy::default() };
+    let mut snapshot = down(vec![file(MAIN, "Include /etc/ssh/sshd_config.d/*.conf\n")], &[]);
+    let folder = crate::facts::PathMode { path: "/etc/ssh/sshd_config.d".into(), mode: 0o755, uid: 0, gid: 0 };
+    snapshot.sshd.files.tree = vec![folder];
+    snapshot.sshd.settings = Seen::Present(everywhere());
+    let both = settings(&["0.0.0.0:22", "[::]:22", "0.0.0.0:2222", "[::]:2222"]);
+    let steps = planned(snapshot.clone(), &policy, &[(&[], both.clone())]).unwrap();
+    let [(path, text)] = &written(&steps)[..] else { panic!("{steps:?}") };
+    assert_eq!(path, "/etc/ssh/sshd_config.d/00-ssh-rescue.conf");
+    assert!(text.ends_with("\nPort 22\nPort 2222\n"), "{text}");
+    // Where sshd would not listen any more as it does, it goes to the main file.
+    let lost = settings(&["0.0.0.0:2222", "[::]:2222"]);
+    let steps = planned(snapshot.clone(), &policy, &[(&[], lost.clone()), (&[], both)]).unwrap();
+    assert_eq!(written(&steps)[0].0, MAIN);
+    assert!(planned(snapshot, &policy, &[(&[], lost.clone()), (&[], lost)]).unwrap_err().contains("sshd.config.port"));
+}
+
+#[test]
+fn where_addresses_are_named_an_address_is_added() {
+    let mut snapshot = down(vec![file(MAIN, "ListenAddress 203.0.113.5\nAddressFamily inet\n")], &[]);
+    snapshot.sshd.settings = Seen::Present(settings(&["203.0.113.5:22"]));
+    let after = settings(&["203.0.113.5:22", "192.0.2.10:22", "[2001:db8::10]:22"]);
+    let steps = planned(snapshot, &Policy::default(), &[(&[], after)]).unwrap();
+    let text = format!(
+        "# ssh-rescue:{ID}: where clients come in\nAddressFamily any\nListenAddress 192.0.2.10:22\nListenAddress [2001:db8::10]:22\n\
+         ListenAddress 203.0.113.5\nAddressFamily inet\n"
+    );
+    assert_eq!(written(&steps), [(MAIN.to_owned(), text)]);
+}
+
+#[test]
+fn host_keys_get_the_mode_of_the_distribution_and_the_strict_one_if_that_does_not_do() {
+    let refused: &[&str] = &["Permissions 0644 for '/k' are too open.", "sshd: no hostkeys available -- exiting."];
+    let mut snapshot = down(vec![file(MAIN, "")], refused);
+    let owned = Owned { mode: 0o644, uid: 0, gid: 0 };
+    let key = crate::facts::KeyFile { owned, size: 400, is_key: true };
+    snapshot.sshd.files.keys =
+        vec![crate::facts::HostKey { path: "/k".into(), kind: "rsa".into(), file: Seen::Present(key) }];
+    snapshot.sshd.files.key_group = Some(998);
+    let modes = |answers: &[(&[&str], Settings)]| {
+        planned(snapshot.clone(), &Policy::default(), answers).map(|mut s| s.remove(0))
+    };
+    let mode = |mode, gid| Ok(Step::SetMode { path: "/k".into(), owned: Owned { mode, uid: 0, gid } });
+    assert_eq!(modes(&[(&[], everywhere())]), mode(0o640, 998));
+    assert_eq!(modes(&[(refused, everywhere()), (&[], everywhere())]), mode(0o600, 0));
+    let why = modes(&[(refused, everywhere()), (refused, everywhere())]).unwrap_err();
+    assert!(why.contains("sshd.keys.missing"), "{why}");
+}
+
+#[test]
+fn what_cannot_be_tried_is_not_done() {
+    let bad = "/etc/ssh/sshd_config: line 1: Bad configuration option: Bogus";
+    let mut snapshot = down(vec![file(MAIN, "Bogus 1\n")], &[bad]);
+    let why = Seen::Unreadable("make a network namespace of one's own: EPERM".to_owned());
+    snapshot.sshd.trials = vec![Trial { test: why, settings: Seen::Absent }];
+    let error = planned(snapshot, &Policy::default(), &[]).unwrap_err();
+    assert!(error.contains("EPERM"), "{error}");
+}
+
+#[test]
+fn while_sshd_serves_nothing_is_done_unless_the_policy_wants_it() {
+    let bad = "/etc/ssh/sshd_config: line 1: Bad configuration option: Bogus";
+    let mut snapshot = healthy();
+    snapshot.sshd.test = Seen::Present(said(&[bad]));
+    snapshot.sshd.files.config = vec![file(MAIN, "Bogus 1\n")];
+    snapshot.sshd.units = Seen::Present(vec![unit("ssh.service", "active", "disabled")]);
+    assert_eq!(planned(snapshot.clone(), &Policy::default(), &[]), Err("Healthy".to_owned()));
+    let mut policy = Policy::default();
+    policy.sshd.persist = true;
+    let steps = planned(snapshot, &policy, &[(&[], everywhere())]).unwrap();
+    assert_eq!(written(&steps).len(), 1);
+    assert_eq!(steps[1..], [Step::EnableUnit { unit: "ssh.service".into() }]);
+}
+
+#[test]
+fn a_running_sshd_that_does_not_listen_there_reads_its_files_again() {
+    let mut snapshot = down(vec![file(MAIN, "Port 22\n")], &[]);
+    snapshot.sshd.units = Seen::Present(vec![unit("ssh.service", "active", "enabled")]);
+    snapshot.sshd.settings = Seen::Present(everywhere());
+    let steps = planned(snapshot, &Policy::default(), &[]);
+    assert_eq!(steps, Ok(vec![Step::ReloadUnit { unit: "ssh.service".into() }]));
+}

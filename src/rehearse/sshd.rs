@@ -1,0 +1,61 @@
+//! sshd asked on a copy: the steps are made on an /etc and a /run whose changes nobody else sees, and the host's own sshd
+//! tests them there.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::{BoxedError, RehearsalError};
+use crate::facts::{ConfigTest, Seen, Snapshot, Trial, escape};
+use crate::host::{Host, Scratch, ScratchError};
+use crate::observe::sshd::test;
+use crate::plan::Step;
+
+/// How steps are made: the same function by which `apply` makes them, called in the scratch namespace.
+pub type Change<'a> = &'a (dyn Fn(&Host, &Step) -> Result<(), BoxedError> + Sync);
+
+/// What sshd says when `steps` are made.
+pub fn ask(host: &Host, snapshot: &Snapshot, steps: &[Step], change: Change<'_>) -> Trial {
+    let inside = |host: &Host| {
+        let made = steps.iter().try_for_each(|step| change(host, step));
+        // As sshd's unit makes it at the start, where it is not there yet.
+        if std::fs::create_dir("/run/sshd").is_ok() {
+            let mode = PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions("/run/sshd", mode).map_err(ScratchError::device("make /run/sshd"))?;
+        }
+        Ok(made.map(|()| match snapshot.sshd.binary.present().map(|b| b.path.as_path()) {
+            Some(sshd) => test(host, &sshd.to_string_lossy()),
+            None => (Seen::Absent, Seen::Absent),
+        }))
+    };
+    let answer = match host.scratch(Scratch::Files, inside) {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(crate::chain(error.as_ref())),
+        Err(error) => Err(crate::chain(&error)),
+    };
+    match answer {
+        Ok((test, settings)) => Trial { test, settings },
+        Err(why) => Trial { test: Seen::Unreadable(why.clone()), settings: Seen::Unreadable(why) },
+    }
+}
+
+/// That sshd takes its files as the steps leave them: the last answer was about them. None where they touch no file of it.
+pub fn passed(snapshot: &Snapshot, steps: &[Step]) -> Result<Option<String>, RehearsalError> {
+    if !steps.iter().any(is_of_sshd) {
+        return Ok(None);
+    }
+    let refused = |test: &ConfigTest| test.messages.first().map(|m| escape(m)).unwrap_or_default();
+    match snapshot.sshd.trials.last().map(|trial| &trial.test) {
+        Some(Seen::Present(test)) if test.passed => Ok(Some("`sshd -t` passes on a copy".to_owned())),
+        Some(Seen::Present(test)) => Err(RehearsalError::Sshd(refused(test))),
+        Some(Seen::Unreadable(why)) => Err(RehearsalError::Sshd(escape(why))),
+        Some(Seen::Absent) | None => Err(RehearsalError::Sshd("it was not asked".to_owned())),
+    }
+}
+
+fn is_of_sshd(step: &Step) -> bool {
+    match step {
+        Step::WriteFile { path, .. } => path.starts_with(Path::new("/etc/ssh")),
+        Step::MakeKeys { .. } | Step::SetMode { .. } | Step::MakeFolder { .. } | Step::MakeUser { .. } => true,
+        _ => false,
+    }
+}
