@@ -44,7 +44,7 @@ impl Check {
             out.push_str(&report::elsewhere(&judgement));
             context.people(&out)?;
         }
-        Ok(Status::of(&judgement))
+        Ok(Status::of(judgement.verdict))
     }
 }
 
@@ -57,7 +57,7 @@ fn of_ruleset(context: &Context, about: &About, judgement: &Judgement) -> Result
         out.push_str(&report::details(context.screen, judgement));
         context.people(&out)?;
     }
-    Ok(Status::of(judgement))
+    Ok(Status::of(judgement.verdict))
 }
 
 /// What `repair` would do, or why it would do nothing.
@@ -73,8 +73,8 @@ fn advice(decision: &plan::Decision) -> String {
 }
 
 impl Status {
-    pub fn of(judgement: &Judgement) -> Status {
-        match judgement.verdict {
+    pub fn of(verdict: Verdict) -> Status {
+        match verdict {
             Verdict::Reachable => Status::Ok,
             Verdict::AtRisk => Status::Warning,
             Verdict::Blocked => Status::Critical,

@@ -3,6 +3,7 @@
 
 mod check;
 mod drill;
+mod explain;
 mod history;
 mod policy;
 mod policy_file;
@@ -54,6 +55,8 @@ struct Cli {
 enum Verb {
     /// Say what a client sees, and why; changes nothing
     Check(check::Check),
+    /// Draw the way of one client's packets: each hook, chain and rule that they meet, and where they end
+    Explain(explain::Explain),
     /// Let in again whom the policy names, by the least change, proven first
     Repair(repair::Repair),
     /// List what was repaired on this host
@@ -109,6 +112,8 @@ enum CliError {
     #[error(transparent)]
     Drill(#[from] DrillError),
     #[error(transparent)]
+    Explain(#[from] explain::ExplainError),
+    #[error(transparent)]
     Ruleset(#[from] RulesetError),
     #[error("print the report")]
     Print(#[source] io::Error),
@@ -145,6 +150,7 @@ impl Verb {
     fn run(&self, context: &Context) -> Result<Status, CliError> {
         match self {
             Verb::Check(verb) => verb.run(context),
+            Verb::Explain(verb) => verb.run(context),
             Verb::Repair(verb) => verb.run(context),
             Verb::History => history::run(context),
             Verb::Undo(verb) => verb.run(context),

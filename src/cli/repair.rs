@@ -24,7 +24,7 @@ impl Repair {
         } else {
             context.people(&self.words(context, &report))?;
         }
-        Ok(Status::of(report.after.as_ref().unwrap_or(&report.before)))
+        Ok(Status::of(report.after.as_ref().unwrap_or(&report.before).verdict))
     }
 
     fn words(&self, context: &Context, report: &Report) -> String {

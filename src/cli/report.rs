@@ -14,13 +14,18 @@ const OUTSIDE: &str = "If a client still cannot connect, the cause is outside th
      route table.";
 
 pub fn headline(screen: Screen, judgement: &Judgement) -> String {
-    let (tone, word) = match judgement.verdict {
+    sentence(screen, judgement.verdict, &clean(&judgement.sentence))
+}
+
+/// The one sentence, with the verdict before it.
+pub fn sentence(screen: Screen, verdict: Verdict, sentence: &str) -> String {
+    let (tone, word) = match verdict {
         Verdict::Reachable => (Tone::Good, "OK"),
         Verdict::AtRisk => (Tone::Warn, "WARNING"),
         Verdict::Blocked => (Tone::Bad, "BLOCKED"),
         Verdict::Unknown => (Tone::Warn, "UNKNOWN"),
     };
-    let text = wrap(&format!("{word}: {}", clean(&judgement.sentence)), 0, 2);
+    let text = wrap(&format!("{word}: {sentence}"), 0, 2);
     format!("{}{}", screen.tone(tone, word), &text[word.len()..])
 }
 

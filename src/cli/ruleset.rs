@@ -128,7 +128,7 @@ fn interface(text: &str) -> Result<String, String> {
     if good { Ok(text.to_owned()) } else { Err("expected the name of an interface, at most 15 bytes".to_owned()) }
 }
 
-fn address(text: &str) -> Result<IpAddr, String> {
+pub fn address(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| "expected an IPv4 or IPv6 address".to_owned())?;
     let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
     if address.is_loopback() || address.is_multicast() || address.is_unspecified() || mapped {

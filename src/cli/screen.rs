@@ -32,6 +32,11 @@ impl Screen {
         Screen { rich: rich(terminal, &term, no_colour) }
     }
 
+    /// Whether it shows colours and lines.
+    pub fn is_rich(self) -> bool {
+        self.rich
+    }
+
     /// The text in a colour, where there are colours.
     pub fn tone(self, tone: Tone, text: &str) -> String {
         let code = match tone {

@@ -31,6 +31,13 @@ pub fn listener(verdict: &mut PathVerdict, snapshot: &Snapshot) {
     }
 }
 
+/// Who would be given a connection, in words.
+pub fn taker(path: &Path, snapshot: &Snapshot) -> Option<String> {
+    let listeners = snapshot.listeners.present()?;
+    let fitting = listeners.iter().filter(|l| fits(l, path));
+    fitting.max_by_key(|l| rank(l, path.family)).map(described)
+}
+
 /// Whether an SSH server listens on the port somewhere that is not only this host itself, and runs.
 pub fn serving(snapshot: &Snapshot, port: u16) -> bool {
     let Seen::Present(listeners) = &snapshot.listeners else { return false };
@@ -77,9 +84,7 @@ fn service(path: &Path, snapshot: &Snapshot) -> Service {
         Seen::Absent => return Service::Unknown("the host's listening sockets were not read".to_owned()),
         Seen::Unreadable(why) => return Service::Unknown(format!("listening sockets: {why}")),
     };
-    let fitting = |l: &&Listener| {
-        l.port == path.port && l.serves(path.family, path.address) && l.interface.is_none_or(|i| i == path.ifindex)
-    };
+    let fitting = |l: &&Listener| fits(l, path);
     let Some(best) = listeners.iter().filter(fitting).map(|l| rank(l, path.family)).max() else {
         return missing(path, listeners);
     };
@@ -91,6 +96,12 @@ fn service(path: &Path, snapshot: &Snapshot) -> Service {
         true => first,
         false => Service::Unknown("several programs share the port, and not all of them serve SSH".to_owned()),
     }
+}
+
+fn fits(listener: &Listener, path: &Path) -> bool {
+    listener.port == path.port
+        && listener.serves(path.family, path.address)
+        && listener.interface.is_none_or(|i| i == path.ifindex)
 }
 
 /// The kernel's order of preference among sockets that all fit (`compute_score` of net/ipv4/inet_hashtables.c).

@@ -7,6 +7,7 @@ mod common;
 mod corpus;
 mod decode;
 mod drill;
+mod explain;
 mod faces;
 mod generate;
 mod generate_iptables;

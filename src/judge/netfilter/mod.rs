@@ -24,7 +24,7 @@ mod xt;
 use std::collections::HashMap;
 
 pub use hooks::Ports;
-pub use trace::Met;
+pub use trace::{Met, named};
 
 use super::{Blame, Gate, Open, Path, PathVerdict, Symptom};
 use crate::facts::{AddrSet, Firewall, Net};

@@ -17,8 +17,10 @@ pub struct Eval {
 }
 
 pub enum Scan {
-    /// It does not match, or it ends without having done anything.
+    /// It does not match.
     Miss,
+    /// It matches, and does nothing that a verdict depends on.
+    Idle,
     /// It matches as far as this expression, which does something.
     Effect(usize),
     /// It goes on differently for disjoint sources.
@@ -53,7 +55,7 @@ impl<'a> Walk<'a> {
                 Step::Split(list) => return Scan::Split(list.into_iter().map(|e| (at + 1, e)).collect()),
             }
         }
-        Scan::Miss
+        Scan::Idle
     }
 
     fn look(&self, fork: &Fork, expr: &'a Expr, eval: &mut Eval) -> Step {

@@ -3,8 +3,9 @@
 use serde::Serialize;
 
 use super::flow::{Fork, Phase};
+use super::scan::Eval;
 use super::walk::Walk;
-use crate::facts::{Backend, Hook};
+use crate::facts::{Backend, Hook, Table};
 
 /// One thing that a packet met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,6 +29,12 @@ pub struct Met {
     pub maybe: bool,
 }
 
+/// How [`Met`] names a table.
+pub fn named(table: &Table) -> String {
+    let backend = if table.backend == Backend::Legacy { " (iptables-legacy)" } else { "" };
+    format!("{} {}{backend}", table.family, table.name)
+}
+
 pub fn phase_name(phase: Phase) -> &'static str {
     match phase {
         Phase::Syn => "syn",
@@ -37,15 +44,25 @@ pub fn phase_name(phase: Phase) -> &'static str {
 }
 
 impl Walk<'_> {
+    /// Notes a rule that matches and decides nothing: one that counts or logs.
+    pub fn note_idle(&mut self, fork: &Fork, eval: &Eval) {
+        if eval.hit.as_ref().is_none_or(|hit| !hit.is_empty()) && !fork.sources.is_empty() {
+            let maybe = !eval.doubts.is_empty();
+            self.note(fork, None, "goes on");
+            if let Some(met) = self.trace.as_mut().and_then(|trace| trace.last_mut()) {
+                met.maybe |= maybe;
+            }
+        }
+    }
+
     /// Notes what the rule or policy that the walk stands at does to the fork.
     pub fn note(&mut self, fork: &Fork, rule: Option<&str>, deed: &str) {
         let (Some(trace), Some(site)) = (&mut self.trace, self.stack.last()) else { return };
-        let own = site.index.and_then(|i| site.chain.rules.get(i)).map(ToString::to_string);
-        let backend = if site.table.backend == Backend::Legacy { " (iptables-legacy)" } else { "" };
+        let own = site.index.and_then(|i| site.chain.rules.get(i)).map(|rule| rule.words(Some(site.table)));
         trace.push(Met {
             packet: phase_name(fork.packet.phase),
             hook: Some(site.hook),
-            table: format!("{} {}{backend}", site.table.family, site.table.name),
+            table: named(site.table),
             chain: site.chain.name.clone(),
             depth: self.stack.len() - 1,
             position: site.index.map(|i| i + 1),

@@ -212,6 +212,7 @@ impl<'a> Walk<'a> {
         let mut more = Vec::new();
         match self.scan(fork, rule, start, &mut first) {
             Scan::Miss => return,
+            Scan::Idle => return self.note_idle(fork, &first),
             Scan::Effect(at) => return self.effect(fork, rule, at, first, out),
             Scan::Split(list) => more.extend(list),
         }
@@ -219,6 +220,7 @@ impl<'a> Walk<'a> {
         while let Some((at, mut eval)) = more.pop() {
             match self.scan(fork, rule, at, &mut eval) {
                 Scan::Miss => {}
+                Scan::Idle => self.note_idle(fork, &eval),
                 Scan::Effect(at) => self.effect(fork, rule, at, eval, out),
                 Scan::Split(list) => more.extend(list),
             }
@@ -284,6 +286,7 @@ impl<'a> Walk<'a> {
         let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(self.gate(), true) });
         for mut fork in forks.drain(..) {
             fork.doubt(&raised);
+            self.note(&fork, None, "not modelled");
             self.ends.push(End {
                 sources: fork.sources.clone(),
                 fate: Fate::Admitted,

@@ -20,6 +20,12 @@ const LIMIT: u64 = 64 << 20;
 /// Addresses of this host where nobody says one (RFC 5737, RFC 3849).
 const EXAMPLES: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10))];
+
+/// The address of this host where nobody says one.
+pub fn example(family: Family) -> IpAddr {
+    EXAMPLES[usize::from(family == Family::Ipv6)]
+}
+
 /// Stands for the standard input in place of a file's name.
 const STDIN: &str = "-";
 
@@ -255,7 +261,7 @@ fn complaint(output: &Output, file: &Path) -> String {
     let text = String::from_utf8_lossy(&output.stderr).replace("/dev/stdin", &file.to_string_lossy());
     let pointer = |l: &str| l.chars().all(|c| matches!(c, '^' | '~' | ' '));
     let says = text.lines().map(str::trim).filter(|l| !pointer(l) && !l.starts_with("Try `"));
-    escape(&says.take(LINES).collect::<Vec<_>>().join("; "))
+    escape(&says.take(LINES).collect::<Vec<_>>().join("; ").replace(":; ", ": "))
 }
 
 /// The `ipset save` that lies beside the ruleset (`NAME.ipset-save`, `ipset.conf` or `ipsets`), if the ruleset names sets.
