@@ -3,7 +3,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+use nix::libc;
+
+use crate::decode::route;
 use crate::facts::{Net, RouteKind, Seen};
 use crate::host::{Host, Layer, NewRoute, Rtnl, ScratchError, Tun};
 
@@ -23,11 +29,13 @@ pub struct Uplink {
 }
 
 /// The devices of a scratch namespace; they go with it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Layout {
     pub uplinks: Vec<Uplink>,
     /// Kept open: a device goes when its last descriptor does.
     others: Vec<Tun>,
+    /// Addresses that the kernel does not answer at yet.
+    settling: Vec<IpAddr>,
     /// Addresses that sources must not have: the host's own and those that a network keeps for itself.
     pub reserved: Vec<IpAddr>,
     /// What could not be set up as it is on the host.
@@ -46,7 +54,7 @@ impl Drop for Layout {
 /// Sets up `net` in the calling thread's namespace, with clients behind `uplinks` (interface numbers), and a bare device
 /// for each further name that rules are bound to.
 pub fn set_up(host: &Host, net: &Net, uplinks: &[u32], devices: &[String]) -> Result<Layout, ScratchError> {
-    let mut layout = Layout { uplinks: Vec::new(), others: Vec::new(), reserved: Vec::new(), missing: Vec::new() };
+    let mut layout = Layout::default();
     for (path, value) in QUIET {
         // A kernel without IPv6 has no such file, and nothing to be kept quiet.
         let _ = host.write_sysctl(Path::new(path), value);
@@ -55,6 +63,7 @@ pub fn set_up(host: &Host, net: &Net, uplinks: &[u32], devices: &[String]) -> Re
     rtnl.up(1).map_err(ScratchError::device("set lo up"))?;
     links(net, uplinks, devices, &mut rtnl, &mut layout)?;
     addresses(net, &mut rtnl, &mut layout);
+    settle(&mut rtnl, &mut layout);
     routes(net, &mut rtnl, &mut layout);
     for (name, value) in &net.rp_filter {
         if layout.uplinks.iter().any(|u| u.name == *name) && is_plain(name) {
@@ -126,7 +135,7 @@ fn addresses(net: &Net, rtnl: &mut Rtnl, layout: &mut Layout) {
     nets.sort_by_key(|a| a.interface);
     for address in nets {
         layout.reserved.push(address.address);
-        if let Ok(net) = ipnet::IpNet::new(address.address, address.prefix) {
+        if let Ok(net) = IpNet::new(address.address, address.prefix) {
             layout.reserved.extend([net.network(), net.broadcast()]);
         }
         let made = layout.uplinks.iter().map(|u| &u.tun).chain(&layout.others).any(|t| t.index() == address.interface);
@@ -136,9 +145,30 @@ fn addresses(net: &Net, rtnl: &mut Rtnl, layout: &mut Layout) {
         let exists = |e: &io::Error| e.raw_os_error() == Some(nix::libc::EEXIST);
         match rtnl.add_address(address.interface, address.address, address.prefix) {
             Err(error) if !exists(&error) => layout.missing.push(format!("address {}: {error}", address.address)),
+            Ok(()) if address.address.is_ipv6() => layout.settling.push(address.address),
             _ => {}
         }
     }
+}
+
+/// Waits until the kernel takes packets for the IPv6 addresses: a worker of its own makes the local routes to them, a moment
+/// after it has said that they are there. A first packet before that would be lost.
+fn settle(rtnl: &mut Rtnl, layout: &mut Layout) {
+    const RT_TABLE_LOCAL: u32 = 255;
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let end = Instant::now() + PATIENCE;
+    while !layout.settling.is_empty() {
+        let routes = rtnl.dump(libc::RTM_GETROUTE, &[0; 12]).unwrap_or_default();
+        let local = routes.iter().filter_map(|r| route::route(r)).filter(|r| r.table == RT_TABLE_LOCAL);
+        let ready: Vec<IpNet> = local.map(|r| r.destination).collect();
+        layout.settling.retain(|address| !ready.contains(&IpNet::from(*address)));
+        if layout.settling.is_empty() || Instant::now() >= end {
+            break;
+        }
+        sleep(Duration::from_millis(1));
+    }
+    let late = layout.settling.drain(..).map(|address| format!("address {address}: the kernel is slow to take it"));
+    layout.missing.extend(late);
 }
 
 fn routes(net: &Net, rtnl: &mut Rtnl, layout: &mut Layout) {

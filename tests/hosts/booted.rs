@@ -1,0 +1,188 @@
+//! A host that is booted by its own systemd, on an overlay over a cached root, and gone without a trace when it is dropped.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use ssh_rescue::host::{Call, Host, Output};
+use tempfile::{NamedTempFile, TempDir};
+
+use super::client::Wire;
+
+/// Where the program under test lies on a host.
+const PROGRAM: &str = "/usr/bin/ssh-rescue";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Mounts (in a mount namespace of its own) what the host is made of, and becomes systemd-nspawn.
+const BOOT: &str = r#"set -e
+root=$1 folder=$2 namespace=$3 program=$4; shift 4
+for cgroup; do echo $$ >"$cgroup/cgroup.procs"; done
+mount -t tmpfs -o mode=0755 hosts "$folder"
+mkdir "$folder/upper" "$folder/work" "$folder/root"
+mount -t overlay -o "lowerdir=$root,upperdir=$folder/upper,workdir=$folder/work" hosts "$folder/root"
+# What systemd-nspawn keeps beside a host.
+mount -t tmpfs -o mode=0755 hosts /run
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+exec systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --machine=rescued --hostname=rescued \
+    --link-journal=no --resolv-conf=off --timezone=off --directory="$folder/root" \
+    --network-namespace-path="$namespace" --capability=CAP_NET_ADMIN \
+    --bind=/dev/net/tun --bind-ro="$program:/usr/bin/ssh-rescue"
+"#;
+
+pub struct Booted {
+    pub wire: Wire,
+    nspawn: Child,
+    leader: Option<Pid>,
+    console: NamedTempFile,
+    cgroups: Vec<PathBuf>,
+    _folder: TempDir,
+}
+
+impl Booted {
+    /// Boots a host from the root, and waits until all its services are up.
+    pub fn boot(root: &Path) -> Booted {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("ssh-rescue-hosts-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let wire = Wire::lay();
+        let folder = TempDir::new().expect("a folder");
+        let console = NamedTempFile::new().expect("a file");
+        let cgroups = cgroups(&name);
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c", BOOT, "boot"])
+            .args([root, folder.path(), &wire.namespace, Path::new(env!("CARGO_BIN_EXE_ssh-rescue"))])
+            .args(&cgroups)
+            .stdin(Stdio::null())
+            .stdout(console.reopen().expect("the console"))
+            .stderr(console.reopen().expect("the console"));
+        // SAFETY: prctl(2) is async-signal-safe, and nothing is allocated between fork and exec.
+        let bound = unsafe {
+            command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from))
+        };
+        let nspawn = bound.spawn().expect("systemd-nspawn");
+        let mut host = Booted { wire, nspawn, leader: None, console, cgroups, _folder: folder };
+        host.wait();
+        host
+    }
+
+    fn wait(&mut self) {
+        let end = Instant::now() + DEADLINE;
+        while Instant::now() < end {
+            if let Some(leader) = leader(self.nspawn.id()) {
+                self.leader = Some(leader);
+                // "Degraded" would be a root that does not fit systemd-nspawn.
+                if self.run("systemctl is-system-running --wait").stdout == b"running\n" {
+                    return;
+                }
+            }
+            if let Ok(Some(status)) = self.nspawn.try_wait() {
+                panic!("the host does not boot ({status}): {}", self.said());
+            }
+            sleep(Duration::from_millis(20));
+        }
+        let failed = self.run("systemctl --no-pager --failed; systemctl --no-pager list-jobs");
+        panic!("the host does not boot: {}\n{}", String::from_utf8_lossy(&failed.stdout), self.said());
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.console.path()).unwrap_or_default()
+    }
+
+    /// Runs a shell script on the host.
+    pub fn run(&self, script: &str) -> Output {
+        self.enter(&["sh", "-c", script])
+    }
+
+    fn enter(&self, words: &[&str]) -> Output {
+        let leader = self.leader.expect("a booted host").to_string();
+        let args = [&["-t", &leader, "-a", "--"], words].concat();
+        let call = Call { deadline: DEADLINE, ..Call::new("nsenter", &args) };
+        Host::live().run(&call).unwrap_or_else(|e| panic!("{words:?}: {e}"))
+    }
+
+    /// Runs a shell script that must succeed, and gives what it prints.
+    pub fn sh(&self, script: &str) -> String {
+        let output = self.run(&format!("set -e\n{script}"));
+        assert!(output.ok(), "{script}: status {}: {}", output.status, output.complaint());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Calls the program under test, for machines.
+    pub fn rescue(&self, args: &[&str]) -> Value {
+        self.rescue_as(&[], args)
+    }
+
+    /// The same, started by other words: as another user, or under another limit.
+    pub fn rescue_as(&self, how: &[&str], args: &[&str]) -> Value {
+        let output = self.enter(&[how, &[PROGRAM, "--json"], args].concat());
+        let said = String::from_utf8_lossy(&output.stdout);
+        serde_json::from_str(&said)
+            .unwrap_or_else(|e| panic!("ssh-rescue {args:?}: {e}: {said:.400} {}", output.complaint()))
+    }
+
+    /// Calls it as people do; gives the exit status, and what it says on both streams.
+    pub fn people(&self, args: &[&str]) -> (i32, String) {
+        let output = self.enter(&[&[PROGRAM], args].concat());
+        let said = [output.stdout, output.stderr].concat();
+        (output.status, String::from_utf8_lossy(&said).into_owned())
+    }
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        // With its first process the kernel ends all the others of the host.
+        let ended = self.leader.is_some_and(|leader| kill(leader, Signal::SIGKILL).is_ok());
+        if !ended {
+            let _ = self.nspawn.kill();
+        }
+        let _ = self.nspawn.wait();
+        for cgroup in &self.cgroups {
+            remove(cgroup);
+        }
+    }
+}
+
+/// The host's first process: the child of systemd-nspawn that is in another process namespace and runs systemd.
+fn leader(nspawn: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
+    children.split_whitespace().find_map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name == "systemd\n").then(|| pid.parse().map(Pid::from_raw).ok())?
+    })
+}
+
+/// Control groups of one host's own, in the hierarchies that systemd keeps its units in: two hosts in one would end each
+/// other's processes.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let mine = procfs::process::Process::myself().and_then(|me| me.cgroups()).expect("this process's control groups");
+    let mounts = procfs::process::Process::myself().and_then(|me| me.mountinfo()).expect("this process's mounts");
+    let of_systemd = mine.into_iter().filter(|c| c.hierarchy == 0 || c.controllers == ["name=systemd"]);
+    let made = of_systemd.filter_map(|cgroup| {
+        let kind = if cgroup.hierarchy == 0 { "cgroup2" } else { "cgroup" };
+        let mount = mounts.0.iter().find(|m| {
+            m.fs_type == kind && (cgroup.hierarchy == 0 || m.super_options.contains_key("name"))
+        })?;
+        let path = mount.mount_point.join(cgroup.pathname.trim_start_matches('/')).join(name);
+        fs::create_dir(&path).expect("a control group");
+        Some(path)
+    });
+    made.collect()
+}
+
+/// A control group with those in it. The kernel needs a moment to see that the last process is gone.
+fn remove(cgroup: &Path) {
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+        remove(&entry.path());
+    }
+    let end = Instant::now() + Duration::from_secs(2);
+    while fs::remove_dir(cgroup).is_err() && Instant::now() < end {
+        sleep(Duration::from_millis(10));
+    }
+}

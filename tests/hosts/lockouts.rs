@@ -1,0 +1,134 @@
+//! The lock-outs, each as an admin makes it.
+
+use ssh_rescue::rehearse::drill::Sight::{self, Banner, Closed, Refused, TimedOut};
+
+pub struct Lockout {
+    pub name: &'static str,
+    /// Run on a fresh host by sh(1).
+    pub make: &'static str,
+    /// What a client sees then, by IPv4 and by IPv6.
+    pub sees: [Sight; 2],
+}
+
+const fn lockout(name: &'static str, make: &'static str, sees: [Sight; 2]) -> Lockout {
+    Lockout { name, make, sees }
+}
+
+const BOTH_TIME_OUT: [Sight; 2] = [TimedOut; 2];
+
+pub const LOCKOUTS: &[Lockout] = &[
+    lockout("iptables, policy DROP", "iptables -P INPUT DROP", [TimedOut, Banner]),
+    lockout("iptables, REJECT 22", "iptables -A INPUT -p tcp --dport 22 -j REJECT", [Refused, Banner]),
+    lockout(
+        "iptables, REJECT with tcp-reset",
+        "iptables -A INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset",
+        [Refused, Banner],
+    ),
+    lockout("ip6tables, DROP 22", "ip6tables -A INPUT -p tcp --dport 22 -j DROP", [Banner, TimedOut]),
+    lockout("iptables, raw DROP", "iptables -t raw -A PREROUTING -p tcp --dport 22 -j DROP", [TimedOut, Banner]),
+    lockout("iptables, mangle DROP", "iptables -t mangle -A INPUT -p tcp --dport 22 -j DROP", [TimedOut, Banner]),
+    lockout("iptables, OUTPUT policy DROP", "iptables -P OUTPUT DROP", [TimedOut, Banner]),
+    lockout(
+        "iptables, REDIRECT of 22",
+        "iptables -t nat -A PREROUTING -p tcp --dport 22 -j REDIRECT --to-ports 2222",
+        [Refused, Banner],
+    ),
+    lockout("iptables-legacy, policy DROP", "iptables-legacy -P INPUT DROP", [TimedOut, Banner]),
+    lockout("iptables-legacy, REJECT 22", "iptables-legacy -A INPUT -p tcp --dport 22 -j REJECT", [Refused, Banner]),
+    lockout(
+        "iptables-legacy, REJECT with tcp-reset",
+        "iptables-legacy -A INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset",
+        [Refused, Banner],
+    ),
+    lockout("ip6tables-legacy, DROP 22", "ip6tables-legacy -A INPUT -p tcp --dport 22 -j DROP", [Banner, TimedOut]),
+    lockout(
+        "iptables-legacy, raw DROP",
+        "iptables-legacy -t raw -A PREROUTING -p tcp --dport 22 -j DROP",
+        [TimedOut, Banner],
+    ),
+    lockout(
+        "iptables-legacy, mangle DROP",
+        "iptables-legacy -t mangle -A INPUT -p tcp --dport 22 -j DROP",
+        [TimedOut, Banner],
+    ),
+    lockout("iptables-legacy, OUTPUT policy DROP", "iptables-legacy -P OUTPUT DROP", [TimedOut, Banner]),
+    lockout(
+        "iptables-legacy, REDIRECT of 22",
+        "iptables-legacy -t nat -A PREROUTING -p tcp --dport 22 -j REDIRECT --to-ports 2222",
+        [Refused, Banner],
+    ),
+    lockout(
+        "nft, inet input policy drop",
+        "nft -f - <<E
+table inet fw { chain in { type filter hook input priority 0; policy drop
+  iif lo accept; ct state established,related accept; meta l4proto { icmp, ipv6-icmp } accept; tcp dport { 80, 443 } accept; }; }
+E",
+        BOTH_TIME_OUT,
+    ),
+    lockout(
+        "nft, prerouting drop",
+        "nft 'table inet fw { chain pre { type filter hook prerouting priority -300; tcp dport 22 drop; }; }'",
+        BOTH_TIME_OUT,
+    ),
+    lockout(
+        "nft, netdev ingress drop",
+        r#"nft 'table netdev fw { chain in { type filter hook ingress device "eth0" priority 0; tcp dport 22 drop; }; }'"#,
+        BOTH_TIME_OUT,
+    ),
+    lockout(
+        "nft, two tables that both drop",
+        "nft -f - <<E
+table inet a { chain in { type filter hook input priority -10; tcp dport 22 drop; }; }
+table inet b { chain in { type filter hook input priority 10; policy drop
+  iif lo accept; ct state established accept; meta l4proto ipv6-icmp accept; }; }
+E",
+        BOTH_TIME_OUT,
+    ),
+    // ufw's first start leaves a chain of IPv6 out, which its next one makes.
+    lockout("ufw, enabled without an ssh rule", "ufw --force enable; ufw reload", BOTH_TIME_OUT),
+    lockout("ufw, after iptables -F", "ufw allow 22/tcp; ufw --force enable; iptables -F", [TimedOut, Banner]),
+    lockout(
+        "firewalld, a zone without ssh",
+        "systemctl start firewalld; firewall-cmd --permanent --remove-service=ssh; firewall-cmd --reload",
+        [Refused, Refused],
+    ),
+    lockout(
+        "firewalld, zone drop",
+        "systemctl start firewalld; firewall-cmd --set-default-zone=drop",
+        BOTH_TIME_OUT,
+    ),
+    lockout("hosts.deny ALL, hosts.allow empty", ": >/etc/hosts.allow; echo 'ALL: ALL' >/etc/hosts.deny", [Closed; 2]),
+    lockout(
+        "hosts.deny ALL, a comment in hosts.allow",
+        "echo '# sshd: 10.0.0.0/8' >/etc/hosts.allow; echo 'ALL: ALL' >/etc/hosts.deny",
+        [Closed; 2],
+    ),
+    lockout("hosts.allow, an unknown option", "echo 'sshd: ALL: alow' >/etc/hosts.allow", [Closed; 2]),
+    lockout(
+        "hosts.allow, a last line without a newline",
+        "printf 'sshd: ALL' >/etc/hosts.allow; echo 'ALL: ALL' >/etc/hosts.deny",
+        [Closed; 2],
+    ),
+    lockout("sshd, stopped", "systemctl stop ssh", [Refused; 2]),
+    lockout(
+        "sshd, failed and given up",
+        "echo Bogus yes >>/etc/ssh/sshd_config
+         for n in 1 2 3 4 5 6 7; do systemctl restart ssh || true; done
+         sed -i '$d' /etc/ssh/sshd_config
+         systemctl is-failed ssh",
+        [Refused; 2],
+    ),
+    lockout(
+        "two at once, firewall and wrappers",
+        "iptables -P INPUT DROP; ip6tables -A INPUT -p tcp --dport 22 -j REJECT
+         echo 'ALL: ALL' >/etc/hosts.deny",
+        [TimedOut, Refused],
+    ),
+    lockout("two at once, ufw and sshd", "ufw --force enable; ufw reload; systemctl stop ssh", BOTH_TIME_OUT),
+    lockout(
+        "two at once, both back-ends",
+        "iptables-legacy -P INPUT DROP
+         nft 'table inet fw { chain in { type filter hook input priority 0; tcp dport { 22, 80 } drop; }; }'",
+        BOTH_TIME_OUT,
+    ),
+];
