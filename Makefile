@@ -22,6 +22,7 @@ build:
 	$(CARGO) build --release --locked
 
 test: setup
+	./scripts/hosts >/dev/null
 	SSH_RESCUE_REQUIRE_ALL=1 $(CARGO) test --locked
 
 drill: setup build

@@ -7,7 +7,7 @@ use super::{StepError, nft, tool, units};
 use crate::facts::{Backend, RawNft, TableFamily};
 use crate::host::{Call, Host, Message};
 use crate::record::{Saved, StateDir};
-use crate::rehearse::replay::messages;
+use crate::rehearse::replay::{messages, unowned};
 
 /// The messages that make the nf_tables ruleset again, and a listing for people.
 const NFT_FILE: &str = "nft.messages";
@@ -17,7 +17,7 @@ const UFW_DEADLINE: Duration = Duration::from_secs(20);
 /// Saves both back-ends beside the record of repair `id`; gives the legacy tables.
 pub fn save(host: &Host, state: &StateDir, id: &str, raw: Option<&RawNft>) -> Result<Vec<Saved>, StepError> {
     if let Some(raw) = raw {
-        state.keep(host, id, NFT_FILE, &framed(&messages(raw)))?;
+        state.keep(host, id, NFT_FILE, &framed(&messages(&unowned(raw))))?;
         // For people alone: no listing of a tool is complete.
         if let Ok(listing) = host.run(&Call::new("nft", &["list", "ruleset"])) {
             state.keep(host, id, NFT_LISTING, &listing.stdout)?;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::facts::{Disk, Resources};
@@ -35,26 +35,33 @@ fn disks() -> Vec<Disk> {
     let mut disks = Vec::new();
     for folder in FOLDERS.map(Path::new) {
         let (Ok(meta), Ok(stat)) = (std::fs::metadata(folder), statvfs(folder)) else { continue };
-        if devices.contains(&meta.dev()) {
+        let read_only = is_read_only(&stat);
+        // One disk may be mounted twice, and be read-only in one place alone.
+        if devices.contains(&(meta.dev(), read_only)) {
             continue;
         }
-        devices.push(meta.dev());
+        devices.push((meta.dev(), read_only));
         let unit = stat.fragment_size();
         disks.push(Disk {
-            mount_point: mount_point(folder, meta.dev()),
+            mount_point: mount_point(folder, meta.dev(), read_only),
             total: stat.blocks().saturating_mul(unit),
             available: stat.blocks_available().saturating_mul(unit),
             inodes_total: stat.files(),
             inodes_free: stat.files_available(),
-            read_only: stat.flags().contains(FsFlags::ST_RDONLY),
+            read_only,
         });
     }
     disks
 }
 
-/// The topmost folder above that is on the same device.
-fn mount_point(folder: &Path, device: u64) -> PathBuf {
-    let same = |p: &&Path| std::fs::metadata(p).is_ok_and(|m| m.dev() == device);
+fn is_read_only(stat: &Statvfs) -> bool {
+    stat.flags().contains(FsFlags::ST_RDONLY)
+}
+
+/// The topmost folder above that is on the same device, mounted in the same way.
+fn mount_point(folder: &Path, device: u64, read_only: bool) -> PathBuf {
+    let alike = |p: &Path| statvfs(p).is_ok_and(|stat| is_read_only(&stat) == read_only);
+    let same = |p: &&Path| std::fs::metadata(p).is_ok_and(|m| m.dev() == device) && alike(p);
     folder.ancestors().take_while(same).last().unwrap_or(folder).to_owned()
 }
 

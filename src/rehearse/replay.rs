@@ -21,7 +21,9 @@ pub(crate) const NFGENMSG: usize = 4;
 pub(crate) const NLA_F_NESTED: u16 = 0x8000;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
+const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_FLAGS: u16 = 2;
+const NFTA_TABLE_OWNER: u16 = 7;
 const NFT_TABLE_F_DORMANT: u32 = 1;
 const NFTA_SET_ID: u16 = 10;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
@@ -81,6 +83,32 @@ pub fn messages(raw: &RawNft) -> Vec<Message> {
         add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, rule(message));
     }
     out
+}
+
+/// The part of a dump that belongs to no process: an owned table is made by its owner, and by nobody else.
+pub fn unowned(raw: &RawNft) -> RawNft {
+    let table = |message: &[u8], name| {
+        let attributes = message.get(NETLINK_HEADER + NFGENMSG..)?;
+        Some((*message.get(NETLINK_HEADER)?, find(attributes, name)?.to_vec()))
+    };
+    let is_owned = |message: &&Vec<u8>| {
+        message.get(NETLINK_HEADER + NFGENMSG..).is_some_and(|a| find(a, NFTA_TABLE_OWNER).is_some())
+    };
+    let owned: Vec<_> = raw.tables.iter().filter(is_owned).filter_map(|m| table(m, NFTA_TABLE_NAME)).collect();
+    let rest = |list: &[Vec<u8>]| {
+        // The table's name is attribute 1 of all of them.
+        let free = |m: &&Vec<u8>| table(m, NFTA_TABLE_NAME).is_none_or(|name| !owned.contains(&name));
+        list.iter().filter(free).cloned().collect()
+    };
+    RawNft {
+        tables: rest(&raw.tables),
+        chains: rest(&raw.chains),
+        sets: rest(&raw.sets),
+        elements: rest(&raw.elements),
+        objects: rest(&raw.objects),
+        flowtables: rest(&raw.flowtables),
+        rules: rest(&raw.rules),
+    }
 }
 
 /// What a message makes, for a person: `rule in t input`.
@@ -335,6 +363,18 @@ mod tests {
         let made = messages(&raw);
         assert_eq!(number(&made[0].body[4..], 2), Some(1));
         assert_eq!(find(&made[0].body[4..], 7), None);
+    }
+
+    #[test]
+    fn an_owned_table_is_left_to_its_owner() {
+        let name = |name: &[u8]| message(&[plain(1, name)]);
+        let raw = RawNft {
+            tables: vec![message(&[plain(1, b"t\0"), plain(7, &[0, 0, 0, 9])]), name(b"u\0")],
+            rules: vec![name(b"t\0"), name(b"u\0")],
+            ..RawNft::default()
+        };
+        let rest = unowned(&raw);
+        assert_eq!((rest.tables, rest.rules), (vec![name(b"u\0")], vec![name(b"u\0")]));
     }
 
     proptest! {

@@ -24,7 +24,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const BOOT: &str = r#"set -e
 root=$1 folder=$2 namespace=$3 program=$4; shift 4
 for cgroup; do echo $$ >"$cgroup/cgroup.procs"; done
-mount -t tmpfs -o mode=0755 hosts "$folder"
+mount -t tmpfs -o mode=0755,size=160m hosts "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/root"
 mount -t overlay -o "lowerdir=$root,upperdir=$folder/upper,workdir=$folder/work" hosts "$folder/root"
 # What systemd-nspawn keeps beside a host.
@@ -126,13 +126,6 @@ impl Booted {
         serde_json::from_str(&said)
             .unwrap_or_else(|e| panic!("ssh-rescue {args:?}: {e}: {said:.400} {}", output.complaint()))
     }
-
-    /// Calls it as people do; gives the exit status, and what it says on both streams.
-    pub fn people(&self, args: &[&str]) -> (i32, String) {
-        let output = self.enter(&[&[PROGRAM], args].concat());
-        let said = [output.stdout, output.stderr].concat();
-        (output.status, String::from_utf8_lossy(&said).into_owned())
-    }
 }
 
 impl Drop for Booted {
@@ -166,9 +159,10 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
     let of_systemd = mine.into_iter().filter(|c| c.hierarchy == 0 || c.controllers == ["name=systemd"]);
     let made = of_systemd.filter_map(|cgroup| {
         let kind = if cgroup.hierarchy == 0 { "cgroup2" } else { "cgroup" };
-        let mount = mounts.0.iter().find(|m| {
-            m.fs_type == kind && (cgroup.hierarchy == 0 || m.super_options.contains_key("name"))
-        })?;
+        let mount = mounts
+            .0
+            .iter()
+            .find(|m| m.fs_type == kind && (cgroup.hierarchy == 0 || m.super_options.contains_key("name")))?;
         let path = mount.mount_point.join(cgroup.pathname.trim_start_matches('/')).join(name);
         fs::create_dir(&path).expect("a control group");
         Some(path)

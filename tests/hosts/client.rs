@@ -13,11 +13,14 @@ use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::gettid;
 use ssh_rescue::facts::RouteKind;
-use ssh_rescue::host::{Dialled, NewRoute, Rtnl, dial};
+use ssh_rescue::host::{Call, Dialled, Host, NewRoute, Rtnl, dial};
 use ssh_rescue::rehearse::drill::Sight;
 
 pub const HOST: [(&str, u8); 2] = [("192.0.2.10", 24), ("2001:db8:2::10", 64)];
 const ROUTER: [(&str, u8); 2] = [("192.0.2.1", 24), ("2001:db8:2::1", 64)];
+
+/// The host's.
+const MAC: &str = "02:00:00:00:00:10";
 
 /// Who comes in, by IPv4 and by IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +98,7 @@ fn enter() -> Rtnl {
 fn near(far: &OwnedFd, tell: &Sender<PathBuf>, hold: &Receiver<()>) {
     let mut rtnl = enter();
     rtnl.add_veth("eth0", "uplink", far).expect("a veth pair");
+    ip_tool(&["link", "set", "eth0", "address", MAC]);
     let index = if_nametoindex("eth0").expect("eth0");
     rtnl.up(index).expect("set eth0 up");
     for (address, prefix) in HOST {
@@ -103,8 +107,7 @@ fn near(far: &OwnedFd, tell: &Sender<PathBuf>, hold: &Receiver<()>) {
     let everywhere: [IpNet; 2] = [Ipv4Net::default().into(), Ipv6Net::default().into()];
     for ((router, _), destination) in ROUTER.into_iter().zip(everywhere) {
         let gateway = Some(ip(router));
-        let route =
-            NewRoute { kind: RouteKind::Unicast, destination, interface: Some(index), gateway, metric: 0 };
+        let route = NewRoute { kind: RouteKind::Unicast, destination, interface: Some(index), gateway, metric: 0 };
         rtnl.add_route(&route).expect("a default route");
     }
     let path = format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid());
@@ -129,6 +132,10 @@ fn clients(lend: &Sender<OwnedFd>, asked: &Receiver<Question>, answer: &Sender<[
             rtnl.add_address(index, ip(address), prefix).expect("an address of a client");
         }
     }
+    // Whether neighbours find each other is not asked here: a lock-out that drops that too takes a while to be felt.
+    for (address, _) in HOST {
+        ip_tool(&["neigh", "replace", address, "lladdr", MAC, "dev", "uplink", "nud", "permanent"]);
+    }
     let mut sights = [Sight::TimedOut; 2];
     while answer.send(sights).is_ok() {
         let Ok(Question { from, port }) = asked.recv() else { return };
@@ -149,6 +156,12 @@ fn visit(source: IpAddr, target: SocketAddr) -> Sight {
         Dialled::Silent => Sight::NoBanner,
         Dialled::Refused(_) => Sight::Refused,
     }
+}
+
+/// Runs ip(8) in the calling thread's namespace.
+fn ip_tool(args: &[&str]) {
+    let output = Host::live().run(&Call::new("ip", args)).expect("ip");
+    assert!(output.ok(), "ip {args:?}: {}", output.complaint());
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -3,8 +3,10 @@
 //! A fresh host for each row: it boots in about a second. `cargo test --test hosts -- ufw` runs the rows with that word.
 
 mod booted;
+mod broken;
 mod client;
 mod lockouts;
+mod meant;
 mod seen;
 mod walk;
 
@@ -12,13 +14,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use booted::Booted;
+use broken::BROKEN;
 use libtest_mimic::{Arguments, Failed, Trial};
 use lockouts::LOCKOUTS;
+use meant::{FORCED, MEANT};
 
 const DISTRIBUTIONS: [&str; 2] = ["Debian 12", "Debian 13"];
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // A row is mostly a client that waits.
+    arguments.test_threads = arguments.test_threads.or(Some(4));
     let mut trials = Vec::new();
     for (number, distribution) in DISTRIBUTIONS.into_iter().enumerate() {
         let mut row = |name: &str, run: Box<dyn Fn(&Booted) -> Result<(), Failed> + Send>| {
@@ -38,6 +44,16 @@ fn main() -> ExitCode {
                 }),
             );
         }
+        for meant in MEANT {
+            row(&format!("meant: {}", meant.name), Box::new(move |host| Ok(meant::leave(host, meant)?)));
+        }
+        for forced in FORCED {
+            row(&format!("by policy: {}", forced.name), Box::new(move |host| Ok(meant::force(host, forced)?)));
+        }
+        for broken in BROKEN {
+            row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(host, broken)?)));
+        }
+        row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(host)?)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -24,6 +24,7 @@ const NFT_MSG_GETGEN: u8 = 16;
 
 const NFTA_GEN_ID: u16 = 1;
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_OWNER: u16 = 7;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -190,7 +191,7 @@ pub fn remove(id: &str, family: TableFamily, table: &str) -> Result<usize, NftEr
     }
 }
 
-/// The tables of the calling thread's namespace.
+/// The tables of the calling thread's namespace, but for those that a process owns.
 pub fn tables() -> Result<Vec<(TableFamily, String)>, NftError> {
     let mut netlink = open("its tables")?;
     let messages = dump(&mut netlink, NFT_MSG_GETTABLE, vec![0, 0, 0, 0], "its tables")?;
@@ -198,7 +199,8 @@ pub fn tables() -> Result<Vec<(TableFamily, String)>, NftError> {
         let family = TableFamily::from_nfproto(*message.get(NETLINK_HEADER)?)?;
         Some((family, String::from_utf8_lossy(text(attributes(message), NFTA_TABLE_NAME)).into_owned()))
     };
-    Ok(messages.iter().filter_map(table).collect())
+    let free = |message: &&Vec<u8>| find(attributes(message), NFTA_TABLE_OWNER).is_none();
+    Ok(messages.iter().filter(free).filter_map(table).collect())
 }
 
 /// Takes away every table, and puts in their place what `messages` make: all in one commit. Tables that a process owns stay.
