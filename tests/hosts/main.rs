@@ -21,13 +21,16 @@ use meant::{FORCED, MEANT};
 
 const DISTRIBUTIONS: [&str; 2] = ["Debian 12", "Debian 13"];
 
+/// What is done on a fresh host.
+type Row = Box<dyn Fn(&Booted) -> Result<(), Failed> + Send>;
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A row is mostly a client that waits.
     arguments.test_threads = arguments.test_threads.or(Some(4));
     let mut trials = Vec::new();
     for (number, distribution) in DISTRIBUTIONS.into_iter().enumerate() {
-        let mut row = |name: &str, run: Box<dyn Fn(&Booted) -> Result<(), Failed> + Send>| {
+        let mut row = |name: &str, run: Row| {
             let trial = Trial::test(format!("{distribution}: {name}"), move || {
                 let Some(root) = root(number)? else { return Ok(()) };
                 run(&Booted::boot(&root))
