@@ -29,14 +29,33 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -l json -d 'Print JS
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -s h -l help -d 'Print help'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -s V -l version -d 'Print version'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "check" -d 'Say what a client sees, and why; changes nothing'
+complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "explain" -d 'Draw the way of one client\'s packets: each hook, chain and rule that they meet, and where they end'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "repair" -d 'Let in again whom the policy names, by the least change, proven first'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "history" -d 'List what was repaired on this host'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "undo" -d 'Take a repair back'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "policy" -d 'Check, show or write the policy'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "drill" -d 'Lock scratch hosts out in many ways and rescue them; the live host is not touched'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l ruleset -d 'Judge a saved ruleset instead of this host: what `iptables-save`, `ip6tables-save` or `nft list ruleset` printed, /etc/iptables/rules.v4, /etc/nftables.conf; `-` reads it from the standard input. It is loaded into a scratch namespace by its own tool and read back; this host\'s rules are not touched. Only the rules are judged, and needs root' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l backend -d 'The tool that loads it: iptables-nft, iptables-legacy, ip6tables-nft, ip6tables-legacy or nft [default: by its form; the report says which]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l ifindex -d 'The number of the interface [default: 2]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l interface -d 'The interface that clients come in by [for a ruleset: eth0; for this host: those that the policy names, or that have a default route]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l port -d 'The port that clients connect to [default: the policy\'s]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l to -d 'The local address that clients connect to; may be given again [for a ruleset: 192.0.2.10 and 2001:db8::10; for this host: its global addresses]' -r
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l from -d 'The same, as an option' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l interface -d 'The interface that clients come in by [for a ruleset: eth0; for this host: those that the policy names, or that have a default route]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l to -d 'The local address that clients connect to; may be given again [for a ruleset: 192.0.2.10 and 2001:db8::10; for this host: its global addresses]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l port -d 'The port that clients connect to [default: the policy\'s]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l ruleset -d 'Judge a saved ruleset instead of this host: what `iptables-save`, `ip6tables-save` or `nft list ruleset` printed, /etc/iptables/rules.v4, /etc/nftables.conf; `-` reads it from the standard input. It is loaded into a scratch namespace by its own tool and read back; this host\'s rules are not touched. Only the rules are judged, and needs root' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l backend -d 'The tool that loads it: iptables-nft, iptables-legacy, ip6tables-nft, ip6tables-legacy or nft [default: by its form; the report says which]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l ifindex -d 'The number of the interface [default: 2]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l svg -d 'Also write the picture to a file, for a ticket; a file that is there is not written over' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l force -d 'Write over the SVG file that is there'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l json -d 'Print JSON for machines'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l dry-run -d 'Rehearse the repair, and stop before anything of this host is changed'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l json -d 'Print JSON for machines'

@@ -18,7 +18,6 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::ruleset::{About, Ruleset, Way as Where, address};
-use super::screen::wrap;
 use super::{CliError, Context, Status, report};
 use crate::facts::{Family, Net};
 use crate::judge::{self, Symptom, Verdict, judge_paths, judge_ruleset, paths};
@@ -26,6 +25,7 @@ use crate::observe::observe;
 use crate::policy::Policy;
 use crate::rehearse::ruleset::example;
 use scene::{Mark, Scene};
+use text::COLUMNS;
 use way::{State, Way};
 
 /// Ways that are drawn; more are only counted.
@@ -200,7 +200,9 @@ fn words(context: &Context, followed: &Followed, scenes: &[Scene]) -> String {
     let sentence = words::shown(&followed.sentence, context.screen.is_rich());
     let mut out = report::sentence(context.screen, followed.verdict, &sentence);
     if let Some(about) = &followed.about {
-        out.push_str(&wrap(&about.words(), 0, 2));
+        // The name of a file has no gap to be broken at.
+        let about = words::shown(&about.words(), context.screen.is_rich());
+        words::broken(&about, COLUMNS, 4).iter().for_each(|row| out.push_str(&format!("{row}\n")));
     }
     for scene in scenes.iter().take(DRAWN) {
         out.push('\n');

@@ -4,7 +4,7 @@ use super::scene::{Block, Line, Mark, Scene};
 use super::words::{broken, shown};
 use crate::cli::screen::Screen;
 
-const COLUMNS: usize = 79;
+pub const COLUMNS: usize = 79;
 /// Lines that one rule takes.
 const LINES: usize = 5;
 /// What a verdict takes of a line; a long one (`jump NAME`) is cut.
