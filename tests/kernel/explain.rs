@@ -225,30 +225,22 @@ fn the_gates_behind_the_firewall_are_drawn() {
     on_a_stage("explain on a host", |stage| {
         let (status, out) = of_host(stage, "198.51.100.7", &[]);
         assert!(status < 2, "{out}");
-        let lines: Vec<&str> = out.lines().skip(2).collect();
-        assert_eq!(
-            lines[..5],
-            [
-                "o SYN in",
-                "+- prerouting   no chains",
-                "+- input        no chains",
-                "o SYN-ACK out  no chains on its way",
-                "o ACK in       no chains on its way"
-            ]
-        );
-        assert!(
-            lines[5].starts_with("o listener     0.0.0.0:22 (sshd, pid ") && lines[5].ends_with(") takes it"),
-            "{out}"
-        );
-        assert_eq!(
-            lines[6..],
-            [
-                "o wrappers     hosts.allow and hosts.deny let it pass",
-                "o sshd         sends its banner",
-                "`-> the client is connected, and gets sshd's banner"
-            ],
-            "{out}"
-        );
+        let taken = |out: &str| {
+            let line = out.lines().find(|l| l.contains(" listener ")).unwrap_or_else(|| panic!("{out}")).to_owned();
+            assert!(line.starts_with("o listener     0.0.0.0:22 (sshd, pid ") && line.ends_with(") takes it"), "{out}");
+            out.lines().skip(2).filter(|l| *l != line).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let expected = [
+            "o SYN in",
+            "+- prerouting   no chains",
+            "+- input        no chains",
+            "o SYN-ACK out  no chains on its way",
+            "o ACK in       no chains on its way",
+            "o wrappers     hosts.allow and hosts.deny let it pass",
+            "o sshd         sends its banner",
+            "`-> the client is connected, and gets sshd's banner",
+        ];
+        assert_eq!(taken(&out), expected);
 
         stage.write("/etc/hosts.deny", "# nobody\nsshd: 198.51.100.\n")?;
         let (status, out) = of_host(stage, "198.51.100.7", &[]);
@@ -267,7 +259,21 @@ fn the_gates_behind_the_firewall_are_drawn() {
 
         let (status, out) = of_host(stage, "203.0.113.7", &["--port", "2222"]);
         assert_eq!(status, 2, "{out}");
-        assert!(out.ends_with("X listener     nothing listens on port 2222\n. not reached  wrappers, sshd\n`-> the client sees: connection refused\n"), "{out}");
+        assert!(out.ends_with("X listener     nothing listens on port 2222\n. not reached  SYN-ACK out, ACK in, wrappers, sshd\n`-> the client sees: connection refused\n"), "{out}");
+
+        let rules = "table ip fw { chain out { type filter hook output priority 0; tcp sport 22 drop; }; }";
+        stage.tool("nft", &["-f", "-"], rules)?;
+        let (status, out) = of_host(stage, "203.0.113.7", &[]);
+        assert_eq!(status, 2, "{out}");
+        let expected = [
+            "X SYN-ACK out  ends in ip fw out",
+            "+- output",
+            "|    ip fw out",
+            "|      1  tcp sport 22 drop                                                DROP",
+            ". not reached  ACK in, wrappers, sshd",
+            "`-> the client sees: connection timed out",
+        ];
+        assert_eq!(taken(&out)[3..], expected, "{out}");
         Ok(())
     });
 }

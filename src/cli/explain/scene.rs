@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::way::{AtChain, End, Leg, State, Step, Way};
+use super::way::{AtChain, AtGate, End, Leg, State, Step, Way};
 use crate::cli::screen::Tone;
 use crate::judge::Gate;
 use crate::judge::blame::symptom_words;
@@ -63,29 +63,40 @@ impl Scene {
         let path = &way.path;
         let mut blocks = Vec::new();
         let mut unreached = Vec::new();
+        let (listener, behind): (Vec<&AtGate>, Vec<&AtGate>) = way.gates.iter().partition(|g| g.gate == Gate::Listener);
         for (index, leg) in way.packets.iter().enumerate() {
             match leg.state {
                 State::NotReached => unreached.push(leg.name()),
                 State::Passed if index > 0 => blocks.push(block(Mark::Good, leg.name(), summary(leg))),
                 _ => whole(leg, way, &mut blocks),
             }
-        }
-        for gate in &way.gates {
-            let name = match gate.gate {
-                Gate::Listener => "listener",
-                Gate::Wrappers => "wrappers",
-                _ => "sshd",
-            };
-            match gate.state {
-                State::NotReached => unreached.push(name.to_owned()),
-                state => blocks.push(block(mark(state), name.to_owned(), gate.words.clone())),
+            if index == 0 {
+                gates(&listener, &mut blocks, &mut unreached);
             }
         }
+        if way.packets.is_empty() {
+            gates(&listener, &mut blocks, &mut unreached);
+        }
+        gates(&behind, &mut blocks, &mut unreached);
         if !unreached.is_empty() {
             blocks.push(block(Mark::Faint, "not reached".to_owned(), unreached.join(", ")));
         }
         let title = format!("From {source} to {} port {} on {}", path.address, path.port, path.interface);
         Scene { title, blocks, end: (mark(way.end.state), end(way)) }
+    }
+}
+
+fn gates(gates: &[&AtGate], blocks: &mut Vec<Block>, unreached: &mut Vec<String>) {
+    for at in gates {
+        let name = match at.gate {
+            Gate::Listener => "listener",
+            Gate::Wrappers => "wrappers",
+            _ => "sshd",
+        };
+        match at.state {
+            State::NotReached => unreached.push(name.to_owned()),
+            state => blocks.push(block(mark(state), name.to_owned(), at.words.clone())),
+        }
     }
 }
 

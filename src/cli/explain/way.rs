@@ -111,9 +111,14 @@ impl Way {
             let (met, _) = trace(rules, &snapshot.net, &path, respect, &ports(snapshot), source);
             packets = legs(rules, &met, &through);
         }
-        let gates_behind =
-            if rules_alone { Vec::new() } else { behind(policy, snapshot, gates, source, through.state) };
-        Way { path, packets, gates: gates_behind, end: End::of(&gates.whole, source) }
+        let behind = if rules_alone { Vec::new() } else { behind(policy, snapshot, gates, source, &through) };
+        // Nobody answers: there is no SYN-ACK and no ACK.
+        let refused = End::of(&gates.listener, source);
+        let unanswered = refused.state == State::Blocked && refused.symptom != Symptom::NoBanner;
+        if unanswered && !rules_alone && through.state != State::Blocked {
+            packets.iter_mut().skip(1).for_each(|leg| (leg.state, leg.hooks) = (State::NotReached, Vec::new()));
+        }
+        Way { path, packets, gates: behind, end: End::of(&gates.whole, source) }
     }
 }
 
@@ -269,7 +274,7 @@ fn follow(rules: &Firewall, open: &mut Vec<Called>, met: &Met, steps: &mut Vec<S
 }
 
 /// Listener, wrappers and sshd.
-fn behind(policy: &Policy, snapshot: &Snapshot, gates: &PathGates, source: IpAddr, through: State) -> Vec<AtGate> {
+fn behind(policy: &Policy, snapshot: &Snapshot, gates: &PathGates, source: IpAddr, through: &End) -> Vec<AtGate> {
     let path = &gates.whole.path;
     let wrapped = snapshot.sshd.binary.present().is_none_or(|b| b.links_libwrap());
     let taker = listener::taker(path, snapshot).unwrap_or_else(|| "somebody".to_owned());
@@ -277,7 +282,9 @@ fn behind(policy: &Policy, snapshot: &Snapshot, gates: &PathGates, source: IpAdd
     let off = "not judged: off in the policy";
     let listener = if policy.sshd.mode == Mode::Off { off.to_owned() } else { format!("{taker} takes it") };
     let wrappers = if policy.wrappers.mode == Mode::Off { off } else { wrappers };
-    let mut reached = through != State::Blocked;
+    // Who listens takes the SYN; what is behind sees the connection when it is made.
+    let made = through.state != State::Blocked;
+    let mut reached = made || through.packet() > 0;
     let mut out = Vec::new();
     for (gate, verdict, passed) in [
         (Gate::Listener, Some(&gates.listener), listener),
@@ -292,7 +299,7 @@ fn behind(policy: &Policy, snapshot: &Snapshot, gates: &PathGates, source: IpAdd
         }
         let words = end.as_ref().and_then(words).unwrap_or(passed);
         out.push(AtGate { gate, state, words });
-        reached &= state != State::Blocked;
+        reached &= made && state != State::Blocked;
     }
     out
 }
