@@ -79,6 +79,8 @@ impl Booted {
                 self.leader = Some(leader);
                 // "Degraded" would be a root that does not fit systemd-nspawn.
                 if self.run("systemctl is-system-running --wait").stdout == b"running\n" {
+                    // What belongs to the host's own network: systemd-nspawn leaves the rest of the machine's to the machine.
+                    self.sh("mount --bind /proc/sys/net /proc/sys/net; mount -o remount,bind,rw /proc/sys/net");
                     return;
                 }
             }
@@ -123,8 +125,19 @@ impl Booted {
     pub fn rescue_as(&self, how: &[&str], args: &[&str]) -> Value {
         let output = self.enter(&[how, &[PROGRAM, "--json"], args].concat());
         let said = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&said)
-            .unwrap_or_else(|e| panic!("ssh-rescue {args:?}: {e}: {said:.400} {}", output.complaint()))
+        let report: Value = serde_json::from_str(&said)
+            .unwrap_or_else(|e| panic!("ssh-rescue {args:?}: {e}: {said:.400} {}", output.complaint()));
+        // A report tells the state of the host now, and the exit status says the same to those who cannot read it.
+        let now = report.get("after").or(report.get("before")).unwrap_or(&report);
+        let places = ["reachable", "at-risk", "blocked", "unknown"];
+        if let Some(place) = places.iter().position(|verdict| now["verdict"] == *verdict) {
+            assert_eq!(
+                output.status, place as i32,
+                "ssh-rescue {args:?}: exit status of a host that is {}",
+                places[place]
+            );
+        }
+        report
     }
 }
 

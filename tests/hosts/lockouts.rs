@@ -2,16 +2,48 @@
 
 use ssh_rescue::rehearse::drill::Sight::{self, Banner, Closed, Refused, TimedOut};
 
+/// A real fail2ban that has banned one client.
+macro_rules! fail2ban {
+    () => {
+        "printf '[DEFAULT]\nbackend = systemd\n' >/etc/fail2ban/jail.local
+         systemctl start fail2ban
+         until fail2ban-client status sshd; do sleep 0.1; done
+         fail2ban-client set sshd banip 203.0.113.9 2001:db8:bad::9
+         sleep 0.5
+        "
+    };
+}
+/// The rules of a docker that publishes port 8080.
+macro_rules! docker {
+    () => {
+        "iptables -t nat -N DOCKER
+         iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+         iptables -t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
+         iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
+         iptables -t nat -A DOCKER ! -i docker0 -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
+         iptables -P FORWARD DROP
+         iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER; iptables -A DOCKER-USER -j RETURN
+        "
+    };
+}
+pub(crate) use {docker, fail2ban};
+
 pub struct Lockout {
     pub name: &'static str,
     /// Run on a fresh host by sh(1).
     pub make: &'static str,
     /// What a client sees then, by IPv4 and by IPv6.
     pub sees: [Sight; 2],
+    /// Somebody is banned besides, and stays so.
+    pub bans: bool,
 }
 
 const fn lockout(name: &'static str, make: &'static str, sees: [Sight; 2]) -> Lockout {
-    Lockout { name, make, sees }
+    Lockout { name, make, sees, bans: false }
+}
+
+const fn beside_a_ban(name: &'static str, make: &'static str, sees: [Sight; 2]) -> Lockout {
+    Lockout { name, make, sees, bans: true }
 }
 
 const BOTH_TIME_OUT: [Sight; 2] = [TimedOut; 2];
@@ -130,5 +162,33 @@ E",
         "iptables-legacy -P INPUT DROP
          nft 'table inet fw { chain in { type filter hook input priority 0; tcp dport { 22, 80 } drop; }; }'",
         BOTH_TIME_OUT,
+    ),
+    beside_a_ban(
+        "iptables, policy DROP beside a ban by fail2ban",
+        concat!(fail2ban!(), "iptables -P INPUT DROP; ip6tables -A INPUT -p tcp --dport 22 -j DROP"),
+        BOTH_TIME_OUT,
+    ),
+    beside_a_ban(
+        "nft, input policy drop beside a ban by fail2ban",
+        concat!(
+            fail2ban!(),
+            "nft 'table inet fw { chain in { type filter hook input priority 0; policy drop; iif lo accept; ct state established accept; meta l4proto ipv6-icmp accept; }; }'"
+        ),
+        BOTH_TIME_OUT,
+    ),
+    beside_a_ban(
+        "ufw, enabled without an ssh rule, beside a ban by fail2ban",
+        concat!(fail2ban!(), "ufw --force enable; ufw reload"),
+        BOTH_TIME_OUT,
+    ),
+    beside_a_ban(
+        "hosts.deny ALL beside a ban in it",
+        "printf 'ALL: 203.0.113.9 [2001:db8:bad::9]\nALL: ALL\n' >/etc/hosts.deny",
+        [Closed; 2],
+    ),
+    lockout(
+        "iptables, REDIRECT of 22 beside docker's rules",
+        concat!(docker!(), "iptables -t nat -I DOCKER -p tcp --dport 22 -j REDIRECT --to-ports 2222"),
+        [Refused, Banner],
     ),
 ];

@@ -4,6 +4,7 @@ use ssh_rescue::rehearse::drill::Sight::{self, Banner, Refused, TimedOut};
 
 use super::booted::Booted;
 use super::client::{BANNED, Client, OFFICE, SOMEBODY};
+use super::lockouts::{docker, fail2ban};
 use super::seen::{differences, state, text, untouched};
 use super::walk::{expect, told, undo_all};
 
@@ -41,11 +42,7 @@ pub const MEANT: &[Meant] = &[
     Meant { name: "a healthy host", make: "", sees: &[(SOMEBODY, [Banner; 2])], verdict: "reachable", refuses: None },
     Meant {
         name: "a ban by fail2ban",
-        make: "printf '[DEFAULT]\nbackend = systemd\n' >/etc/fail2ban/jail.local
-               systemctl start fail2ban
-               until fail2ban-client status sshd; do sleep 0.1; done
-               fail2ban-client set sshd banip 203.0.113.9 2001:db8:bad::9
-               sleep 0.5",
+        make: fail2ban!(),
         sees: &[(BANNED, [Refused; 2]), (SOMEBODY, [Banner; 2])],
         verdict: "reachable",
         refuses: None,
@@ -66,13 +63,7 @@ pub const MEANT: &[Meant] = &[
     },
     Meant {
         name: "docker's rules",
-        make: "iptables -t nat -N DOCKER
-               iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
-               iptables -t nat -A OUTPUT ! -d 127.0.0.0/8 -m addrtype --dst-type LOCAL -j DOCKER
-               iptables -t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
-               iptables -t nat -A DOCKER ! -i docker0 -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80
-               iptables -P FORWARD DROP
-               iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER; iptables -A DOCKER-USER -j RETURN",
+        make: docker!(),
         sees: &[(SOMEBODY, [Banner; 2])],
         verdict: "reachable",
         refuses: None,

@@ -6,7 +6,7 @@ use serde_json::Value;
 use ssh_rescue::rehearse::drill::Sight;
 
 use super::booted::Booted;
-use super::client::SOMEBODY;
+use super::client::{BANNED, SOMEBODY};
 use super::lockouts::Lockout;
 use super::seen::{differences, foretold, rules, state, text, untouched, words};
 
@@ -33,6 +33,10 @@ pub fn walk(host: &Booted, lockout: &Lockout) -> Result<String, String> {
     expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
     expect("a client after the repair", &host.wire.see(SOMEBODY), &[Sight::Banner; 2])
         .map_err(|e| told(&e, &report))?;
+    if lockout.bans {
+        let banned = host.wire.see(BANNED);
+        expect("whether a ban is lifted", &banned.contains(&Sight::Banner), &false).map_err(|e| told(&e, &report))?;
+    }
     expect("port 8080 after the repair", &host.wire.ask(SOMEBODY, OTHER_PORT), &elsewhere)?;
     others_stand(&others, &rules(host), lockout)?;
 
