@@ -3,16 +3,17 @@
 CARGO ?= cargo
 FUZZ_RUNS ?= 1000000
 
-.PHONY: help setup build test drill lint deny bench fuzz man manuals
+.PHONY: help setup build static test drill lint deny bench fuzz man manuals
 
 help:
 	@echo 'make drill   lock scratch hosts out in many ways and rescue them (root)'
 	@echo 'make test    all tests, with the tools that they need (root)'
 	@echo 'make build   the release binary, target/release/ssh-rescue'
+	@echo 'make static  one file that runs on every distribution, target/static/ssh-rescue'
 	@echo 'make lint    formatting, clippy, man pages'
 	@echo 'make deny    advisories, licences, bans and sources of the dependencies'
 	@echo 'make manuals man pages and completions, from what the command line says'
-	@echo 'make bench   benchmarks'
+	@echo 'make bench   benchmarks on scratch hosts; writes docs/benchmarks.md (root)'
 	@echo 'make fuzz    each fuzz target, FUZZ_RUNS inputs'
 
 setup:
@@ -20,6 +21,9 @@ setup:
 
 build:
 	$(CARGO) build --release --locked
+
+static:
+	./scripts/static
 
 test: setup
 	./scripts/hosts >/dev/null
@@ -42,7 +46,7 @@ manuals:
 deny:
 	./scripts/deny
 
-bench:
+bench: setup
 	$(CARGO) bench --locked
 
 fuzz:
