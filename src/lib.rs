@@ -29,6 +29,7 @@ pub mod record;
 pub mod rehearse;
 pub mod verify;
 
+pub mod agent;
 pub mod cli;
 
 /// An error and its sources as one line, `a: b: c`.

@@ -14,7 +14,7 @@ use crate::observe::observe;
 use crate::plan::restraint::History;
 use crate::plan::{Decision, Declined, Plan, annotate, plan, question};
 use crate::policy::Policy;
-use crate::record::{LOCK_WAIT, RecordError, Recovered, StateDir, new_id, recover};
+use crate::record::{LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, new_id, recover};
 use crate::rehearse::{self, Evidence, rehearse};
 use crate::verify::{Aim, Verified, verify};
 
@@ -75,7 +75,7 @@ pub struct Ask<'a> {
     /// Stop before anything is written.
     pub dry_run: bool,
     /// Who or what had made it necessary, for the record.
-    pub trigger: Option<String>,
+    pub trigger: Option<Trigger>,
     /// The repairs that hold it back; None: a person asks, who knows what they want.
     pub history: Option<History>,
     /// Gets the name of each stage of the road as it begins.
@@ -106,6 +106,22 @@ pub fn check(host: &Host, policy: &Policy) -> (Judgement, Decision) {
     (judgement, decision)
 }
 
+/// The first half of the road: what there is, and what a client sees.
+pub fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
+    let snapshot = observe(host, policy);
+    let judgement = judge(policy, &snapshot);
+    (snapshot, judgement)
+}
+
+/// The plan, once sshd has said on a copy what the planner asks.
+pub fn consider(host: &Host, policy: &Policy, snapshot: &mut Snapshot, judgement: &Judgement, id: &str) -> Decision {
+    while let Some(steps) = question(policy, snapshot, judgement, id) {
+        let answer = rehearse::sshd::ask(host, snapshot, &steps, &change);
+        snapshot.sshd.trials.push(answer);
+    }
+    plan(policy, snapshot, judgement, id)
+}
+
 /// A plan is not carried out while the host is on hold, nor where restraint says no.
 fn allow(host: &Host, state: &StateDir, policy: &Policy, ask: &Ask<'_>, decision: Decision) -> Decision {
     if !matches!(decision, Decision::Repair(_)) {
@@ -126,22 +142,6 @@ fn allow(host: &Host, state: &StateDir, policy: &Policy, ask: &Ask<'_>, decision
 
 fn now_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
-}
-
-/// The first half of the road: what there is, and what a client sees.
-pub fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
-    let snapshot = observe(host, policy);
-    let judgement = judge(policy, &snapshot);
-    (snapshot, judgement)
-}
-
-/// The plan, once sshd has said on a copy what the planner asks.
-fn consider(host: &Host, policy: &Policy, snapshot: &mut Snapshot, judgement: &Judgement, id: &str) -> Decision {
-    while let Some(steps) = question(policy, snapshot, judgement, id) {
-        let answer = rehearse::sshd::ask(host, snapshot, &steps, &change);
-        snapshot.sshd.trials.push(answer);
-    }
-    plan(policy, snapshot, judgement, id)
 }
 
 /// Walks the road until the policy is met or nothing more can be done; a dry run stops before anything is written.

@@ -16,6 +16,9 @@ _ssh__rescue() {
             ",$1")
                 cmd="ssh__rescue"
                 ;;
+            ssh__rescue,agent)
+                cmd="ssh__rescue__subcmd__agent"
+                ;;
             ssh__rescue,check)
                 cmd="ssh__rescue__subcmd__check"
                 ;;
@@ -28,11 +31,20 @@ _ssh__rescue() {
             ssh__rescue,history)
                 cmd="ssh__rescue__subcmd__history"
                 ;;
+            ssh__rescue,hold)
+                cmd="ssh__rescue__subcmd__hold"
+                ;;
             ssh__rescue,policy)
                 cmd="ssh__rescue__subcmd__policy"
                 ;;
+            ssh__rescue,release)
+                cmd="ssh__rescue__subcmd__release"
+                ;;
             ssh__rescue,repair)
                 cmd="ssh__rescue__subcmd__repair"
+                ;;
+            ssh__rescue,status)
+                cmd="ssh__rescue__subcmd__status"
                 ;;
             ssh__rescue,undo)
                 cmd="ssh__rescue__subcmd__undo"
@@ -53,8 +65,26 @@ _ssh__rescue() {
 
     case "${cmd}" in
         ssh__rescue)
-            opts="-h -V --json --policy --help --version check explain repair history undo policy drill"
+            opts="-h -V --json --policy --help --version check explain repair status hold release agent history undo policy drill"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ssh__subcmd__rescue__subcmd__agent)
+            opts="-h --json --policy --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -198,6 +228,28 @@ _ssh__rescue() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ssh__subcmd__rescue__subcmd__hold)
+            opts="-h --reason --json --policy --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --reason)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ssh__subcmd__rescue__subcmd__policy)
             opts="-h --json --policy --help check show init"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -270,8 +322,44 @@ _ssh__rescue() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        ssh__subcmd__rescue__subcmd__release)
+            opts="-h --json --policy --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         ssh__subcmd__rescue__subcmd__repair)
             opts="-h --dry-run --json --policy --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ssh__subcmd__rescue__subcmd__status)
+            opts="-h --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -31,6 +31,10 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -s V -l version -d '
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "check" -d 'Say what a client sees, and why; changes nothing'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "explain" -d 'Draw the way of one client\'s packets: each hook, chain and rule that they meet, and where they end'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "repair" -d 'Let in again whom the policy names, by the least change, proven first'
+complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "status" -d 'Say what the agent knows, without a look'
+complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "hold" -d 'Repair nothing for a while, whatever happens'
+complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "release" -d 'End a hold, and try again what was given up'
+complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "agent" -d 'Watch over this host and repair it by itself; the service runs this'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "history" -d 'List what was repaired on this host'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "undo" -d 'Take a repair back'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "policy" -d 'Check, show or write the policy'
@@ -60,6 +64,19 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l policy 
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l dry-run -d 'Rehearse the repair, and stop before anything of this host is changed'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand status" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand status" -l json -d 'Print JSON for machines'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand status" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -l reason -d 'Why, for those who see it' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -l json -d 'Print JSON for machines'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -l json -d 'Print JSON for machines'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand agent" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand agent" -l json -d 'Print JSON for machines'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand agent" -s h -l help -d 'Print help'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -s h -l help -d 'Print help'

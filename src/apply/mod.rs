@@ -20,7 +20,7 @@ use crate::facts::{Backend, Snapshot};
 use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError};
 use crate::plan::restraint::Attempt;
 use crate::plan::{Plan, TableInserts};
-use crate::record::{Entry, Phase, RecordError, StateDir, roll_back};
+use crate::record::{Entry, Phase, RecordError, StateDir, Trigger, roll_back};
 use crate::rehearse::{BoxedError, Rehearsed};
 
 use iptables::IptablesError;
@@ -102,7 +102,7 @@ impl Applied {
     }
 
     /// Who or what had made it necessary; on record when the repair is confirmed or taken back.
-    pub fn triggered(&mut self, trigger: Option<String>) {
+    pub fn triggered(&mut self, trigger: Option<Trigger>) {
         self.entry.trigger = trigger;
     }
 

@@ -2,11 +2,15 @@
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
+use super::ask::Agent;
 use super::ruleset::{About, Ruleset, Way};
-use super::screen::wrap;
+use super::screen::{Screen, Tone, clean, wrap};
 use super::{CliError, Context, Status, report};
+use crate::host::Host;
 use crate::judge::{Judgement, Verdict, judge_ruleset};
+use crate::record::{Hold, StateDir};
 use crate::{pass, plan};
 
 #[derive(Debug, Args)]
@@ -16,6 +20,14 @@ pub struct Check {
     ruleset: Ruleset,
     #[command(flatten)]
     way: Way,
+}
+
+/// A judgement of this host.
+#[derive(Serialize)]
+struct OfHost<'a> {
+    #[serde(flatten)]
+    judgement: &'a Judgement,
+    hold: Option<Hold>,
 }
 
 /// A judgement of a saved ruleset.
@@ -34,18 +46,36 @@ impl Check {
             let judgement = judge_ruleset(&policy, &loaded.snapshot, loaded.paths);
             return of_ruleset(context, &loaded.about, &judgement);
         }
+        // The agent knows the policy's ways alone.
+        let plain = context.policy.is_none() && self.way.port.is_none() && self.way.interface.is_none();
+        if let Some(mut agent) = plain.then(Agent::reach).flatten()
+            && let Ok(answer) = agent.call("Check", &json!({"color": context.screen.is_rich()}))
+        {
+            return context.told(&answer);
+        }
         let (judgement, decision) = pass::check(&context.host, &policy);
         if context.json {
-            context.machine(&judgement)?;
+            let hold = StateDir::default().hold(&context.host).ok().flatten();
+            context.machine(&OfHost { judgement: &judgement, hold })?;
         } else {
-            let mut out = report::headline(context.screen, &judgement);
-            out.push_str(&advice(&decision));
-            out.push_str(&report::details(context.screen, &judgement));
-            out.push_str(&report::elsewhere(&judgement));
-            context.people(&out)?;
+            context.people(&words(&judgement, &decision, context.screen.is_rich()))?;
         }
         Ok(Status::of(judgement.verdict))
     }
+}
+
+/// A judgement of this host for people.
+pub fn words(judgement: &Judgement, decision: &plan::Decision, rich: bool) -> String {
+    let screen = Screen::of_client(rich);
+    let mut out = report::headline(screen, judgement);
+    // Without root nobody may look; then the agent says it.
+    if let Ok(Some(hold)) = StateDir::default().hold(&Host::live()) {
+        out.push_str(&wrap(&format!("{}: {}", screen.tone(Tone::Warn, "HOLD"), clean(&hold.words())), 0, 2));
+    }
+    out.push_str(&advice(decision));
+    out.push_str(&report::details(screen, judgement));
+    out.push_str(&report::elsewhere(judgement));
+    out
 }
 
 fn of_ruleset(context: &Context, about: &About, judgement: &Judgement) -> Result<Status, CliError> {

@@ -1,16 +1,20 @@
 //! The command line: one file a verb, the report for people and for machines.
 #![forbid(unsafe_code)]
 
+mod agent;
+mod ask;
 mod check;
 mod drill;
 mod explain;
 mod history;
+mod hold;
 mod policy;
 mod policy_file;
 mod repair;
 mod report;
 mod ruleset;
 mod screen;
+mod status;
 mod undo;
 
 use std::ffi::OsString;
@@ -20,9 +24,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::agent::AgentError;
 use crate::host::{Host, ReplaceError};
 use crate::judge::AdmittedError;
 use crate::pass::PassError;
@@ -30,6 +35,7 @@ use crate::policy::{Mistake, Policy};
 use crate::record::{RecordError, UndoError};
 use crate::rehearse::drill::DrillError;
 use crate::rehearse::ruleset::RulesetError;
+use ask::AskError;
 use policy_file::{PolicyFileError, Source};
 use screen::{Screen, clean};
 
@@ -59,6 +65,14 @@ enum Verb {
     Explain(explain::Explain),
     /// Let in again whom the policy names, by the least change, proven first
     Repair(repair::Repair),
+    /// Say what the agent knows, without a look
+    Status,
+    /// Repair nothing for a while, whatever happens
+    Hold(hold::Hold),
+    /// End a hold, and try again what was given up
+    Release,
+    /// Watch over this host and repair it by itself; the service runs this
+    Agent,
     /// List what was repaired on this host
     History,
     /// Take a repair back
@@ -99,6 +113,12 @@ enum CliError {
     Pass(#[from] PassError),
     #[error(transparent)]
     Admitted(#[from] AdmittedError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("no clock reaches so far")]
+    Long,
     #[error("{} is there already: it is not written over", clean(&.0.to_string_lossy()))]
     Exists(PathBuf),
     #[error("write the policy")]
@@ -152,6 +172,10 @@ impl Verb {
             Verb::Check(verb) => verb.run(context),
             Verb::Explain(verb) => verb.run(context),
             Verb::Repair(verb) => verb.run(context),
+            Verb::Status => status::run(context),
+            Verb::Hold(verb) => verb.run(context),
+            Verb::Release => hold::release(context),
+            Verb::Agent => agent::run(context),
             Verb::History => history::run(context),
             Verb::Undo(verb) => verb.run(context),
             Verb::Policy(verb) => verb.run(context),
@@ -183,6 +207,17 @@ impl Context {
         let mut text = screen::ascii_json(&serde_json::to_string_pretty(&Versioned { version: VERSION, body })?);
         text.push('\n');
         screen::print(&text).map_err(CliError::Print)
+    }
+
+    /// Prints what the agent answered: its report, or its words.
+    fn told(&self, answer: &Value) -> Result<Status, CliError> {
+        let report = answer.get("report").unwrap_or(&Value::Null);
+        match self.json {
+            true => self.machine(report)?,
+            false => self.people(answer.get("text").and_then(Value::as_str).unwrap_or_default())?,
+        }
+        let now = report.get("after").or(report.get("before")).unwrap_or(report);
+        Ok(Status::of_word(now.get("verdict").and_then(Value::as_str).unwrap_or_default()))
     }
 
     fn people(&self, text: &str) -> Result<(), CliError> {

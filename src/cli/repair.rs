@@ -1,8 +1,10 @@
 //! `ssh-rescue repair`
 
 use clap::Args;
+use serde_json::json;
 
-use super::screen::{Tone, clean, wrap};
+use super::ask::{Agent, AskError};
+use super::screen::{Screen, Tone, clean, wrap};
 use super::{CliError, Context, Status, report};
 use crate::pass::{self, Outcome, Report};
 use crate::record::StateDir;
@@ -18,61 +20,73 @@ pub struct Repair {
 impl Repair {
     pub fn run(&self, context: &Context) -> Result<Status, CliError> {
         let (policy, _) = context.policy()?;
+        if let Some(mut agent) = context.policy.is_none().then(Agent::reach).flatten() {
+            let asked = json!({"dry_run": self.dry_run, "color": context.screen.is_rich()});
+            match agent.call("Repair", &asked) {
+                Ok(answer) => return context.told(&answer),
+                // Whom the agent lets not, but is root all the same, is no worse off than without an agent.
+                Err(error @ (AskError::Denied | AskError::Refused(_))) if !context.host.privileged() => {
+                    return Err(error.into());
+                }
+                Err(_) => {}
+            }
+        }
         let report = pass::repair(&context.host, &StateDir::default(), &policy, self.dry_run)?;
         if context.json {
             context.machine(&report)?;
         } else {
-            context.people(&self.words(context, &report))?;
+            context.people(&words(&report, self.dry_run, context.screen.is_rich()))?;
         }
         Ok(Status::of(report.after.as_ref().unwrap_or(&report.before).verdict))
     }
+}
 
-    fn words(&self, context: &Context, report: &Report) -> String {
-        let screen = context.screen;
-        let (tone, word, what) = match report.outcome {
-            Outcome::Healthy => (Tone::Good, "HEALTHY", "nothing had to be changed"),
-            Outcome::Repaired => (Tone::Good, "REPAIRED", "clients can connect again"),
-            Outcome::Refused if self.dry_run && report.plan.is_some() => {
-                (Tone::Warn, "DRY RUN", "nothing was changed; the repair works on a copy")
-            }
-            Outcome::Refused => (Tone::Bad, "NOT REPAIRED", "nothing was changed"),
-            Outcome::Blocked => (Tone::Bad, "STILL BLOCKED", "what was done did not suffice"),
-            Outcome::Unknown => (Tone::Warn, "UNKNOWN", "nothing was changed"),
-            Outcome::RolledBack => (Tone::Bad, "ROLLED BACK", "the repair did not help and was taken back"),
-        };
-        let mut out = format!("{}: {what}\n", screen.tone(tone, word));
-        let now = report.after.as_ref().unwrap_or(&report.before);
-        if report.after.is_some() {
-            out.push_str(&wrap(&format!("before: {}", clean(&report.before.sentence)), 0, 8));
-            out.push_str(&wrap(&format!("now:    {}", clean(&now.sentence)), 0, 8));
-        } else {
-            out.push_str(&wrap(&clean(&now.sentence), 0, 2));
+/// What came of a repair, for people.
+pub fn words(report: &Report, dry_run: bool, rich: bool) -> String {
+    let screen = Screen::of_client(rich);
+    let (tone, word, what) = match report.outcome {
+        Outcome::Healthy => (Tone::Good, "HEALTHY", "nothing had to be changed"),
+        Outcome::Repaired => (Tone::Good, "REPAIRED", "clients can connect again"),
+        Outcome::Refused if dry_run && report.plan.is_some() => {
+            (Tone::Warn, "DRY RUN", "nothing was changed; the repair works on a copy")
         }
-        if let Some(error) = &report.error {
-            out.push_str(&wrap(&format!("why: {}", clean(error)), 0, 5));
-        }
-        for round in &report.earlier {
-            out.push_str(&format!("\ndone, and undone by `ssh-rescue undo {}`:\n", round.id));
-            out.push_str(&report::acts(&round.plan.steps));
-        }
-        if let Some(plan) = &report.plan {
-            let done = report.id.as_ref().map_or_else(
-                || if self.dry_run { "would:".to_owned() } else { "tried:".to_owned() },
-                |id| format!("done, and undone by `ssh-rescue undo {id}`:"),
-            );
-            out.push_str(&format!("\n{done}\n{}", report::acts(&plan.steps)));
-        }
-        if let Some(evidence) = &report.evidence {
-            out.push_str(&rehearsal(evidence));
-        }
-        out.push_str(&report::declined(&report.declined));
-        for recovered in &report.recovered {
-            out.push_str(&wrap(&format!("repair {}: {}", clean(&recovered.id), clean(&recovered.note)), 0, 2));
-        }
-        out.push_str(&report::details(screen, now));
-        out.push_str(&report::elsewhere(now));
-        out
+        Outcome::Refused => (Tone::Bad, "NOT REPAIRED", "nothing was changed"),
+        Outcome::Blocked => (Tone::Bad, "STILL BLOCKED", "what was done did not suffice"),
+        Outcome::Unknown => (Tone::Warn, "UNKNOWN", "nothing was changed"),
+        Outcome::RolledBack => (Tone::Bad, "ROLLED BACK", "the repair did not help and was taken back"),
+    };
+    let mut out = format!("{}: {what}\n", screen.tone(tone, word));
+    let now = report.after.as_ref().unwrap_or(&report.before);
+    if report.after.is_some() {
+        out.push_str(&wrap(&format!("before: {}", clean(&report.before.sentence)), 0, 8));
+        out.push_str(&wrap(&format!("now:    {}", clean(&now.sentence)), 0, 8));
+    } else {
+        out.push_str(&wrap(&clean(&now.sentence), 0, 2));
     }
+    if let Some(error) = &report.error {
+        out.push_str(&wrap(&format!("why: {}", clean(error)), 0, 5));
+    }
+    for round in &report.earlier {
+        out.push_str(&format!("\ndone, and undone by `ssh-rescue undo {}`:\n", round.id));
+        out.push_str(&report::acts(&round.plan.steps));
+    }
+    if let Some(plan) = &report.plan {
+        let done = report.id.as_ref().map_or_else(
+            || if dry_run { "would:".to_owned() } else { "tried:".to_owned() },
+            |id| format!("done, and undone by `ssh-rescue undo {id}`:"),
+        );
+        out.push_str(&format!("\n{done}\n{}", report::acts(&plan.steps)));
+    }
+    if let Some(evidence) = &report.evidence {
+        out.push_str(&rehearsal(evidence));
+    }
+    out.push_str(&report::declined(&report.declined));
+    for recovered in &report.recovered {
+        out.push_str(&wrap(&format!("repair {}: {}", clean(&recovered.id), clean(&recovered.note)), 0, 2));
+    }
+    out.push_str(&report::details(screen, now));
+    out.push_str(&report::elsewhere(now));
+    out
 }
 
 fn rehearsal(evidence: &Evidence) -> String {

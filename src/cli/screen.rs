@@ -22,6 +22,11 @@ impl Screen {
         Screen::new(io::stdout().is_terminal())
     }
 
+    /// For a reader elsewhere, who says what their screen can show.
+    pub fn of_client(rich: bool) -> Screen {
+        Screen { rich }
+    }
+
     pub fn of_stderr() -> Screen {
         Screen::new(io::stderr().is_terminal())
     }

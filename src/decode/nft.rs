@@ -14,6 +14,8 @@ const NETLINK_HEADER: usize = 16;
 const NFGENMSG: usize = 4;
 
 const NFTA_GEN_ID: u16 = 1;
+const NFTA_GEN_PROC_PID: u16 = 2;
+const NFTA_GEN_PROC_NAME: u16 = 3;
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_OWNER: u16 = 7;
@@ -41,6 +43,16 @@ const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 /// The generation that an NFT_MSG_NEWGEN message names.
 pub fn generation(message: &[u8]) -> Option<u32> {
     body(message)?.1.u32(NFTA_GEN_ID)
+}
+
+/// Who made a change: the process and its name, as an NFT_MSG_NEWGEN message tells them; None of any other message.
+pub fn changer(message: &[u8]) -> Option<(u32, String)> {
+    const NEWGEN: u16 = 10 << 8 | 15;
+    if message.get(4..6)? != NEWGEN.to_ne_bytes() {
+        return None;
+    }
+    let attributes = body(message)?.1;
+    Some((attributes.u32(NFTA_GEN_PROC_PID)?, attributes.text(NFTA_GEN_PROC_NAME)?))
 }
 
 /// What asks for the elements of the set that an NFT_MSG_NEWSET message shows: the body of an NFT_MSG_GETSETELEM.

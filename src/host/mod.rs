@@ -3,30 +3,38 @@
 mod bus;
 mod dial;
 mod file;
+mod hear;
 mod legacy;
 mod listen;
 mod lock;
 mod netlink;
 mod netns;
 mod owned;
+mod peer;
+mod ready;
 mod replace;
 mod rtnl;
 mod run;
 mod stage;
 mod tun;
+mod watch;
 
 pub use bus::*;
 pub use dial::*;
 pub use file::*;
+pub use hear::*;
 pub use legacy::*;
 pub use listen::*;
 pub use lock::*;
 pub use netlink::*;
 pub use netns::*;
+pub use peer::*;
+pub use ready::*;
 pub use replace::*;
 pub use rtnl::*;
 pub use run::*;
 pub use tun::*;
+pub use watch::*;
 
 /// The machine that this process runs on. Passed down from `main`, so that a signature shows what may touch the host.
 #[derive(Debug, Clone, Copy)]

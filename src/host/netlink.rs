@@ -244,7 +244,7 @@ impl Header {
 }
 
 /// The messages of a datagram; what does not fit into it is left out.
-fn split(datagram: &[u8]) -> Vec<Vec<u8>> {
+pub(super) fn split(datagram: &[u8]) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     let mut rest = datagram;
     while let Some(length) = rest.first_chunk().map(|l| u32::from_ne_bytes(*l) as usize) {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, unlinkat};
@@ -57,6 +57,30 @@ impl Host {
             place.discard();
         }
         result
+    }
+
+    /// Puts a file that others read in place, whole, into a folder that may be another's: no link on the way is followed.
+    /// After a loss of power it may be gone.
+    pub fn publish(&self, folder: &Path, name: &str, content: &[u8]) -> Result<(), ReplaceError> {
+        let path = folder.join(name);
+        let failed = |action| {
+            let path = path.clone();
+            move |source: Errno| ReplaceError::Io { action, path, source: source.into() }
+        };
+        let how = OpenHow::new()
+            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+        let folder = openat2(AT_FDCWD, folder, how).map_err(failed("open the folder of"))?;
+        let new = format!(".{name}{NEW_SUFFIX}");
+        let _ = unlinkat(&folder, new.as_str(), UnlinkatFlags::NoRemoveDir);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file =
+            openat(&folder, new.as_str(), flags, Mode::from_bits_truncate(0o644)).map_err(failed("make a new"))?;
+        let mut file = File::from(file);
+        fchmod(&file, Mode::from_bits_truncate(0o644)).map_err(failed("set the mode of"))?;
+        let written = file.write_all(content);
+        written.map_err(|source| ReplaceError::Io { action: "write a new", path: path.clone(), source })?;
+        renameat(&folder, new.as_str(), &folder, name).map_err(failed("replace"))
     }
 
     /// Deletes a file; one that is not there is no error.
@@ -302,6 +326,20 @@ mod tests {
         Host::live().replace(&link, b"two", 0o600).unwrap();
         assert!(link.symlink_metadata().unwrap().is_symlink());
         assert_eq!(std::fs::read(&real).unwrap(), b"two");
+    }
+
+    #[test]
+    fn what_is_published_is_whole_and_follows_no_link() {
+        let folder = folder();
+        let host = Host::live();
+        for text in [&b"one"[..], b"longer", b"x"] {
+            host.publish(folder.path(), "status", text).unwrap();
+            assert_eq!(std::fs::read(folder.path().join("status")).unwrap(), text);
+        }
+        assert_eq!(folder.path().join("status").metadata().unwrap().mode() & 0o7777, 0o644);
+        assert_eq!(names(folder.path()), ["status"]);
+        symlink(folder.path(), folder.path().join("link")).unwrap();
+        assert!(host.publish(&folder.path().join("link"), "status", b"").is_err());
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn optional(dump: Result<Vec<Vec<u8>>, NetlinkError>) -> Result<Vec<Vec<u8>>, Ne
 }
 
 /// Only the tables that the kernel lists: asking for another one makes it.
-fn legacy_tables(host: &Host, family: Family) -> Seen<LegacyRules> {
+pub fn legacy_tables(host: &Host, family: Family) -> Seen<LegacyRules> {
     // The thread's own, which may be in a scratch namespace.
     let (names, module) = match family {
         Family::Ipv4 => ("/proc/thread-self/net/ip_tables_names", "iptable_raw"),

@@ -65,11 +65,16 @@ pub struct Breaker {
 impl History {
     /// `seed` spreads the pauses of many hosts.
     pub fn new(attempts: Vec<Attempt>, seed: u64) -> History {
-        let mut history = History { attempts: Vec::new(), forgiven: 0, seed };
-        for attempt in attempts {
-            history.add(attempt);
-        }
+        let mut history = History::default();
+        history.replace(attempts, seed);
         history
+    }
+
+    /// What counts now is what stands in the ledger now; what was forgiven stays so.
+    pub fn replace(&mut self, mut attempts: Vec<Attempt>, seed: u64) {
+        attempts.sort_by_key(|a| a.at);
+        self.attempts = attempts;
+        self.seed = seed;
     }
 
     pub fn add(&mut self, attempt: Attempt) {

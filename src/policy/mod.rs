@@ -11,7 +11,7 @@ mod show;
 mod tests;
 
 pub use mistake::Mistake;
-pub use parse::{POLICY_LIMIT, parse};
+pub use parse::{POLICY_LIMIT, duration, parse};
 
 use std::path::PathBuf;
 

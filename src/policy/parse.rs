@@ -58,7 +58,7 @@ fn read(document: &DeTable<'_>, m: &mut Mistakes<'_>) -> Policy {
 
     let restraint = top.table("restraint");
     restraint.read("attempts", m, &mut policy.restraint.attempts, |m, v| integer(m, v, "a number of repairs", 1, 1000));
-    restraint.read("per", m, &mut policy.restraint.per_seconds, duration);
+    restraint.read("per", m, &mut policy.restraint.per_seconds, span_of_time);
 
     top.table("control").read("group", m, &mut policy.control.group, |m, v| group(m, v).map(Some));
     let report = top.table("report");
@@ -164,15 +164,19 @@ fn glob(m: &mut Mistakes<'_>, value: &Value<'_>) -> Option<String> {
     Some(text)
 }
 
-/// `90s`, `30m`, `1h`, `2d`, or several in that falling order (`1h30m`), up to 30 days.
-fn duration(m: &mut Mistakes<'_>, value: &Value<'_>) -> Option<u64> {
+/// `90s`, `30m`, `1h`, `2d`, or several in that falling order (`1h30m`), up to 30 days; in seconds.
+pub fn duration(text: &str) -> Option<u64> {
+    seconds(text).filter(|s| (1..=30 * 86400).contains(s))
+}
+
+fn span_of_time(m: &mut Mistakes<'_>, value: &Value<'_>) -> Option<u64> {
     const EXPECTED: &str = "a duration from 1 second to 30 days, such as \"90s\", \"30m\", \"1h\", \"1h30m\" or \"2d\"";
     if let DeValue::Integer(number) = value.get_ref() {
         m.add(value.span(), format!("expected {EXPECTED}: did you mean \"{number}s\"?"));
         return None;
     }
     let (text, span) = string(m, value, EXPECTED)?;
-    let seconds = seconds(&text).filter(|s| (1..=30 * 86400).contains(s));
+    let seconds = self::duration(&text);
     if seconds.is_none() {
         m.add(span, format!("expected {EXPECTED}"));
     }

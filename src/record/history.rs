@@ -22,11 +22,14 @@ impl History {
 
 impl Entry {
     pub fn attempt(&self) -> Attempt {
+        let undone = self.phase == Phase::Undone;
+        // The word of whoever undid it counts from when it was said.
+        let at = self.ended.filter(|_| undone).unwrap_or(self.started);
         Attempt {
-            at: u64::try_from(self.started.as_millisecond()).unwrap_or(0),
+            at: u64::try_from(at.as_millisecond()).unwrap_or(0),
             what: mended(&self.plan.steps),
-            who: self.trigger.clone(),
-            undone: self.phase == Phase::Undone,
+            who: self.trigger.as_ref().and_then(|t| t.who.clone()),
+            undone,
         }
     }
 }

@@ -43,9 +43,8 @@ pub struct Entry {
     pub started: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
-    /// Who or what had made it necessary, where that is known: `nft`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trigger: Option<String>,
+    pub trigger: Option<Trigger>,
     /// What a client saw before, and after.
     pub before: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,6 +56,16 @@ pub struct Entry {
     pub steps: Vec<StepEntry>,
     /// What the rehearsal showed.
     pub evidence: Value,
+}
+
+/// What had made a repair necessary, or who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// `changed by nft (pid 812)`
+    pub what: String,
+    /// The program or person, where it is known: `nft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<String>,
 }
 
 /// One step that was begun: recorded before it touches the host.

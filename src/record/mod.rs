@@ -18,7 +18,7 @@ use crate::host::{FileError, ReplaceError};
 
 pub use history::{History, history};
 pub use hold::{Hold, REASON_LIMIT};
-pub use ledger::{Entry, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Undo};
+pub use ledger::{Entry, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
 pub use recover::{Recovered, recover};
 pub(crate) use undo::{LOCK_WAIT, roll_back};
 pub use undo::{UndoError, Undone, undo};

@@ -1,6 +1,7 @@
 //! What the real kernel does, in scratch namespaces. Needs root (CAP_SYS_ADMIN, CAP_NET_ADMIN) and the tools of nftables and
 //! iptables; without root every test says so and passes.
 
+mod agent;
 mod apply;
 mod clone;
 mod common;

@@ -1,0 +1,241 @@
+//! What wakes the agent. Each source has a task of its own and says what it heard on one channel; at rest none of them runs.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::{AbortHandle, spawn_local};
+
+use super::changer::{Changer, parent};
+use crate::decode::nft;
+use crate::facts::escape;
+use crate::host::{Changed, Heard, Hearing, Watch, pidfd, readable};
+
+/// Something has changed, or may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wake {
+    /// nf_tables; who did it where the kernel said so.
+    Rules(Option<Changer>),
+    /// iptables-legacy was at work.
+    Legacy,
+    /// Links, addresses, routes.
+    Network,
+    File(PathBuf),
+    /// The policy file.
+    Policy,
+    /// A unit of sshd's, or firewalld, said so on D-Bus.
+    Bus(&'static str),
+    /// firewalld has ended a reload: what it shows now is meant to last.
+    Reloaded,
+    /// A process that listened has ended.
+    Ended(i32),
+    /// More was said than could be heard.
+    Lost,
+    /// A source is broken and is not listened to any more; the sweep is left.
+    Deaf {
+        source: &'static str,
+        why: String,
+    },
+}
+
+impl Wake {
+    /// `changed by ufw (pid 811)`
+    pub fn words(&self) -> Option<String> {
+        match self {
+            Wake::Rules(Some(changer)) => Some(changer.words()),
+            Wake::Rules(None) => Some("the rules changed".to_owned()),
+            Wake::Legacy => Some("iptables-legacy was run".to_owned()),
+            Wake::Network => Some("links, addresses or routes changed".to_owned()),
+            Wake::File(path) => Some(format!("{} changed", escape(&path.to_string_lossy()))),
+            Wake::Policy => Some("the policy changed".to_owned()),
+            Wake::Bus(what) => Some(format!("{what} changed")),
+            Wake::Reloaded => Some("firewalld was reloaded".to_owned()),
+            Wake::Ended(pid) => Some(format!("process {pid}, which listened, ended")),
+            Wake::Lost | Wake::Deaf { .. } => None,
+        }
+    }
+}
+
+const LOCK: &str = "/run/xtables.lock";
+/// What counts in /etc; below the folders everything does.
+const FILES: [&str; 2] = ["/etc/hosts.allow", "/etc/hosts.deny"];
+const FOLDERS: [&str; 7] = [
+    "/etc/ssh",
+    "/etc/ssh/sshd_config.d",
+    "/etc/ufw",
+    "/etc/firewalld",
+    "/etc/firewalld/zones",
+    "/etc/firewalld/policies",
+    "/etc/default",
+];
+/// Of /etc/default.
+const DEFAULTS: [&str; 2] = ["/etc/default/ufw", "/etc/default/ssh"];
+
+/// Listens to the kernel's groups.
+pub fn hear(wakes: &UnboundedSender<Wake>) {
+    for (source, open) in
+        [("nf_tables", Hearing::rules as fn() -> io::Result<Hearing>), ("rtnetlink", Hearing::network)]
+    {
+        let wakes = wakes.clone();
+        spawn_local(async move {
+            if let Err(error) = listen(source, open, &wakes).await {
+                let _ = wakes.send(Wake::Deaf { source, why: error.to_string() });
+            }
+        });
+    }
+}
+
+async fn listen(
+    source: &'static str,
+    open: fn() -> io::Result<Hearing>,
+    wakes: &UnboundedSender<Wake>,
+) -> io::Result<()> {
+    let mut hearing = readable(open()?)?;
+    loop {
+        let mut ready = hearing.readable_mut().await?;
+        match ready.get_inner_mut().hear()? {
+            Heard::Nothing => ready.clear_ready(),
+            Heard::Lost => drop(wakes.send(Wake::Lost)),
+            Heard::Messages(_) if source == "rtnetlink" => drop(wakes.send(Wake::Network)),
+            Heard::Messages(messages) => {
+                for (pid, name) in messages.iter().filter_map(|m| nft::changer(m)) {
+                    // The program's own changes are looked at by the repair that makes them.
+                    if Path::new(&format!("/proc/self/task/{pid}")).exists() {
+                        continue;
+                    }
+                    let _ = wakes.send(Wake::Rules(Some(Changer::of(pid, &name, parent))));
+                }
+            }
+        }
+        // A flood of messages must not keep the socket's clients from their turn.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Watches the files that decide, and the policy.
+pub struct Files {
+    watch: AsyncFd<Watch>,
+    policy: PathBuf,
+}
+
+impl Files {
+    pub fn new(policy: &Path) -> io::Result<Files> {
+        let mut files = Files { watch: readable(Watch::new()?)?, policy: policy.to_owned() };
+        files.again();
+        Ok(files)
+    }
+
+    /// Watches also what was made since the last call.
+    pub fn again(&mut self) {
+        let watch = self.watch.get_mut();
+        let policy = self.policy.parent().map(Path::to_owned);
+        let folders = ["/etc", "/run"].into_iter().chain(FOLDERS).map(PathBuf::from);
+        for folder in folders.chain(policy) {
+            // What cannot be watched is looked at by the sweep.
+            let _ = watch.folder(&folder);
+        }
+        let _ = watch.closed(Path::new(LOCK));
+    }
+
+    /// Waits for something that counts.
+    pub async fn changed(&mut self) -> Wake {
+        loop {
+            let Ok(mut ready) = self.watch.readable_mut().await else { std::future::pending().await };
+            let changed = ready.get_inner_mut().changed();
+            ready.clear_ready();
+            match changed {
+                Ok(Changed::Lost) => return Wake::Lost,
+                Ok(Changed::Paths(paths)) => {
+                    let mut wakes: Vec<Wake> = paths.iter().filter_map(|path| self.means(path)).collect();
+                    // The policy is read again whatever else has changed.
+                    if let Some(policy) = wakes.iter().position(|w| *w == Wake::Policy) {
+                        return wakes.swap_remove(policy);
+                    }
+                    if let Some(first) = wakes.into_iter().next() {
+                        return first;
+                    }
+                }
+                Err(error) => return Wake::Deaf { source: "inotify", why: error.to_string() },
+            }
+        }
+    }
+
+    fn means(&self, path: &Path) -> Option<Wake> {
+        let within = |folder: &str| path.starts_with(folder);
+        match path.parent().map(Path::to_owned) {
+            _ if path == self.policy || Some(path) == self.policy.parent() => Some(Wake::Policy),
+            _ if path == Path::new(LOCK) => Some(Wake::Legacy),
+            Some(parent) if parent == Path::new("/etc") => {
+                let counts = FILES.iter().chain(&FOLDERS).any(|known| path == Path::new(known));
+                counts.then(|| Wake::File(path.to_owned()))
+            }
+            Some(parent) if parent == Path::new("/etc/default") => {
+                DEFAULTS.iter().any(|known| path == Path::new(known)).then(|| Wake::File(path.to_owned()))
+            }
+            _ if within("/etc/ssh") || within("/etc/ufw") || within("/etc/firewalld") => {
+                Some(Wake::File(path.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Waits for the end of the processes that listen.
+#[derive(Default)]
+pub struct Ends {
+    waiting: HashMap<i32, AbortHandle>,
+}
+
+impl Ends {
+    /// These listen now.
+    pub fn of(&mut self, pids: &[i32], wakes: &UnboundedSender<Wake>) {
+        self.waiting.retain(|pid, task| {
+            let stays = pids.contains(pid) && !task.is_finished();
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for pid in pids.iter().copied() {
+            let wakes = wakes.clone();
+            self.waiting.entry(pid).or_insert_with(|| {
+                let task = spawn_local(async move {
+                    // One that has ended already is seen by the next look, or has just been.
+                    let Ok(end) = pidfd(pid).and_then(readable) else { return };
+                    if end.readable().await.is_ok() {
+                        let _ = wakes.send(Wake::Ended(pid));
+                    }
+                });
+                task.abort_handle()
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_files_that_decide_wake() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::new(&folder.path().join("policy.toml")).unwrap();
+        for (path, wakes) in [
+            ("/etc/hosts.allow", true),
+            ("/etc/ssh", true),
+            ("/etc/ssh/sshd_config.d/10-x.conf", true),
+            ("/etc/ufw/user.rules", true),
+            ("/etc/default/ufw", true),
+            ("/etc/default/cron", false),
+            ("/etc/passwd", false),
+            ("/run/crond.pid", false),
+            ("/run/xtables.lock", true),
+        ] {
+            assert_eq!(files.means(Path::new(path)).is_some(), wakes, "{path}");
+        }
+        assert_eq!(files.means(&folder.path().join("policy.toml")), Some(Wake::Policy));
+        assert_eq!(files.means(&folder.path().join("other")), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! The thread that walks the road. Whatever it waits for, the socket does not wait with it.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::healing::healing;
+use crate::chain;
+use crate::host::Host;
+use crate::judge::Judgement;
+use crate::pass::{self, Ask, Outcome, Report};
+use crate::plan::restraint::{History, Leave};
+use crate::plan::settle::Patience;
+use crate::plan::{Decision, annotate};
+use crate::policy::Policy;
+use crate::record::{
+    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, recover, undo,
+};
+
+/// After a repair that came to nothing the host is looked at again; each time it is four times as long.
+const FAILED: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What is to be done.
+pub enum Job {
+    /// Take back what an earlier run left in the middle.
+    Recover,
+    /// Look, and mend what has to be mended, as far as restraint lets.
+    Look(Look),
+    /// Somebody asks for a repair.
+    Repair {
+        policy: Arc<Policy>,
+        dry_run: bool,
+        trigger: Trigger,
+    },
+    Check {
+        policy: Arc<Policy>,
+    },
+    Undo {
+        id: String,
+    },
+    /// Put a hold in force, or end the one that is.
+    Hold(Option<Hold>),
+    /// The policy is another, or an operator says so: what was given up is tried again.
+    Forgive,
+}
+
+pub struct Look {
+    pub policy: Arc<Policy>,
+    /// Nothing is repaired by a policy that has been replaced by one with a mistake.
+    pub report_only: bool,
+    /// Who or what had changed something.
+    pub trigger: Option<Trigger>,
+    /// firewalld has just changed its rules.
+    pub reload: bool,
+}
+
+/// What came of a job, in the order of the jobs.
+pub enum Done {
+    /// A repair that was asked for has come to this stage of the road; more is to come.
+    Stage(&'static str),
+    Recovered(Result<Vec<Recovered>, String>),
+    Looked(Box<Looked>),
+    Repaired(Box<Result<Report, String>>),
+    Checked(Box<(Judgement, Decision)>),
+    Undone(Result<Undone, UndoError>),
+    /// Whether there had been a hold.
+    Held(Result<bool, RecordError>),
+    Forgiven,
+}
+
+pub struct Looked {
+    pub judgement: Judgement,
+    pub report: Option<Report>,
+    pub trigger: Option<Trigger>,
+    /// Look again after this time, whatever happens.
+    pub again: Option<Duration>,
+    pub waiting: Option<String>,
+    pub stopped: Option<String>,
+    pub error: Option<String>,
+    /// The processes that hold the sockets which clients come to.
+    pub listeners: Vec<i32>,
+    /// Whether firewalld runs here.
+    pub firewalld: bool,
+}
+
+/// Starts the thread, in the namespaces of the caller; it ends when the sender of jobs is gone.
+pub fn start(host: Host, state: StateDir, seed: u64, done: UnboundedSender<Done>) -> std::io::Result<Sender<Job>> {
+    let (jobs, taken) = channel();
+    let worker = Worker {
+        host,
+        state,
+        seed,
+        began: Instant::now(),
+        patience: Patience::default(),
+        history: History::default(),
+        failures: 0,
+    };
+    thread::Builder::new().name("road".into()).spawn(move || worker.work(&taken, &done))?;
+    Ok(jobs)
+}
+
+struct Worker {
+    host: Host,
+    state: StateDir,
+    seed: u64,
+    began: Instant,
+    patience: Patience,
+    history: History,
+    /// Repairs in a row that came to nothing.
+    failures: u32,
+}
+
+impl Worker {
+    fn work(mut self, jobs: &Receiver<Job>, done: &UnboundedSender<Done>) {
+        self.remember();
+        while let Ok(job) = jobs.recv() {
+            let what = match job {
+                Job::Recover => Done::Recovered(self.recover()),
+                Job::Look(look) => Done::Looked(Box::new(self.look(look))),
+                Job::Check { policy } => Done::Checked(Box::new(pass::check(&self.host, &policy))),
+                Job::Repair { policy, dry_run, trigger } => {
+                    Done::Repaired(Box::new(self.repair(&policy, dry_run, trigger, done)))
+                }
+                Job::Undo { id } => {
+                    let undone = undo(&self.host, &self.state, &id);
+                    self.remember();
+                    Done::Undone(undone)
+                }
+                Job::Hold(hold) => Done::Held(self.hold(hold)),
+                Job::Forgive => {
+                    self.forgive();
+                    Done::Forgiven
+                }
+            };
+            if done.send(what).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The repairs on record, also those of others, count.
+    fn remember(&mut self) {
+        let attempts = history(&self.state).map(|h| h.attempts()).unwrap_or_default();
+        self.history.replace(attempts, self.seed);
+    }
+
+    fn recover(&mut self) -> Result<Vec<Recovered>, String> {
+        if !self.state.path().exists() {
+            return Ok(Vec::new());
+        }
+        let lock = self.host.lock(self.state.run(), LOCK_WAIT).map_err(|e| chain(&e))?;
+        let recovered = recover(&self.host, &self.state).map_err(|e| chain(&e));
+        drop(lock);
+        self.remember();
+        recovered
+    }
+
+    fn look(&mut self, look: Look) -> Looked {
+        let Look { policy, report_only, trigger, reload } = look;
+        let (mut snapshot, judgement) = pass::look(&self.host, &policy);
+        let owners = snapshot.listeners.present().into_iter().flatten().filter_map(|l| l.owners.present());
+        let listeners = owners.flatten().map(|o| o.pid).filter(|pid| *pid > 1).collect();
+        let decision = pass::consider(&self.host, &policy, &mut snapshot, &judgement, "look");
+        let mut looked = Looked {
+            judgement,
+            report: None,
+            trigger,
+            again: None,
+            waiting: None,
+            stopped: None,
+            error: None,
+            listeners,
+            firewalld: snapshot.owners.firewalld.present().is_some(),
+        };
+        let Decision::Repair(plan) = &decision else {
+            self.patience.well();
+            return looked;
+        };
+        let stay = report_only || !matches!(self.state.hold(&self.host), Ok(None));
+        if stay {
+            annotate(&mut looked.judgement, &decision);
+            return looked;
+        }
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let healing = healing(&self.host, plan, reload);
+        if let Some(again) = self.patience.ill(elapsed, healing) {
+            looked.again = Some(Duration::from_millis(again - elapsed));
+            looked.waiting = healing.map(|h| h.words().to_owned());
+            return looked;
+        }
+        // Others may have repaired, or undone, since.
+        self.remember();
+        let now = now();
+        let until = |at: u64| Some(Duration::from_millis(at.saturating_sub(now).max(1)));
+        match self.history.leave(&policy.restraint, plan, now) {
+            Leave::Go => {}
+            Leave::Wait { until: at } => {
+                looked.again = until(at);
+                looked.waiting = Some("the same was mended a moment ago".to_owned());
+                return looked;
+            }
+            Leave::Open(breaker) => {
+                looked.again = until(breaker.until);
+                looked.stopped = Some(breaker.words(now));
+                return looked;
+            }
+        }
+        let ask =
+            Ask { dry_run: false, trigger: looked.trigger.clone(), history: Some(self.history.clone()), told: &|_| {} };
+        match pass::walk(&self.host, &self.state, &policy, (snapshot, looked.judgement.clone()), ask) {
+            Ok(report) => {
+                let failed = matches!(report.outcome, Outcome::Blocked | Outcome::RolledBack);
+                self.failures = if failed { self.failures + 1 } else { 0 };
+                if failed {
+                    let pause = FAILED.saturating_mul(4u32.saturating_pow(self.failures - 1));
+                    looked.again = Some(pause.min(LONGEST_PAUSE));
+                }
+                looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
+                looked.report = Some(report);
+            }
+            Err(error) => looked.error = Some(chain(&error)),
+        }
+        self.patience.well();
+        looked
+    }
+
+    fn repair(
+        &mut self,
+        policy: &Policy,
+        dry_run: bool,
+        trigger: Trigger,
+        done: &UnboundedSender<Done>,
+    ) -> Result<Report, String> {
+        let told = |stage| drop(done.send(Done::Stage(stage)));
+        told("observe");
+        let seen = pass::look(&self.host, policy);
+        let ask = Ask { dry_run, trigger: Some(trigger), history: None, told: &told };
+        let report = pass::walk(&self.host, &self.state, policy, seen, ask).map_err(|e| chain(&e));
+        if !dry_run {
+            self.forgive();
+        }
+        report
+    }
+
+    fn hold(&mut self, hold: Option<Hold>) -> Result<bool, RecordError> {
+        let Some(hold) = hold else {
+            self.forgive();
+            return self.state.release(&self.host);
+        };
+        self.state.put_on_hold(&self.host, &hold)?;
+        Ok(true)
+    }
+
+    fn forgive(&mut self) {
+        self.history.forgive(now());
+        self.patience.well();
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}

@@ -1,0 +1,96 @@
+//! Sockets that are handed over at the start, and who is at the other end of one.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::sys::socket::{getsockopt, sockopt};
+
+/// The first descriptor that is handed over (sd_listen_fds(3)).
+const FIRST: i32 = 3;
+/// More supplementary groups than NGROUPS_MAX nobody has.
+const GROUPS: usize = 65536;
+
+/// Who had connected, as the kernel noted it then; as numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+    /// The group and the supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+impl Peer {
+    /// Of a connected unix(7) socket: SO_PEERCRED and SO_PEERGROUPS.
+    pub fn of(socket: impl AsFd) -> io::Result<Peer> {
+        let peer = getsockopt(&socket.as_fd(), sockopt::PeerCredentials)?;
+        let mut groups = vec![0u32; 64];
+        loop {
+            let mut length = (groups.len() * size_of::<u32>()) as libc::socklen_t;
+            let raw = socket.as_fd().as_raw_fd();
+            // SAFETY: the kernel writes at most `length` bytes, which is as long as the buffer, and then the length to `length`.
+            let got = unsafe {
+                libc::getsockopt(raw, libc::SOL_SOCKET, libc::SO_PEERGROUPS, groups.as_mut_ptr().cast(), &mut length)
+            };
+            let told = length as usize / size_of::<u32>();
+            match Errno::result(got) {
+                Ok(_) => {
+                    groups.truncate(told);
+                    break;
+                }
+                Err(Errno::ERANGE) if told > groups.len() && told <= GROUPS => groups.resize(told, 0),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        groups.push(peer.gid());
+        Ok(Peer { pid: peer.pid(), uid: peer.uid(), groups })
+    }
+}
+
+/// The listening socket that systemd hands over, if it does. To be called once.
+pub fn passed_listener() -> Option<UnixListener> {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
+    if number("LISTEN_PID") != Some(std::process::id()) || number("LISTEN_FDS").is_none_or(|count| count == 0) {
+        return None;
+    }
+    // SAFETY: systemd hands this descriptor over to this process (LISTEN_PID), and nobody else in it takes it.
+    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
+    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    let listener = UnixListener::from(socket);
+    listener.local_addr().ok().map(|_| listener)
+}
+
+/// A descriptor of a process that becomes readable when it ends (pidfd_open(2)).
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; the descriptor is ours alone.
+    unsafe {
+        let got = libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK);
+        let raw = i32::try_from(Errno::result(got)?).map_err(io::Error::other)?;
+        Ok(OwnedFd::from_raw_fd(raw))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_is_known_by_number() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let peer = Peer::of(&one).unwrap();
+        assert_eq!((peer.uid, peer.pid), (nix::unistd::geteuid().as_raw(), std::process::id() as i32));
+        assert!(peer.groups.contains(&nix::unistd::getegid().as_raw()));
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_no_descriptor() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id() as i32;
+        pidfd(pid).unwrap();
+        child.wait().unwrap();
+        assert_eq!(pidfd(pid).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+    }
+}

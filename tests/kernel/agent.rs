@@ -1,0 +1,243 @@
+//! The agent, started as a person or systemd starts it, on a scratch host: a lock-out comes, and a client connects again
+//! without anybody doing anything.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+use ssh_rescue::chain;
+use ssh_rescue::host::Host;
+use ssh_rescue::record::{StateDir, history};
+use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
+
+use super::common::root;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_ssh-rescue");
+pub const SOCKET: &str = "/run/ssh-rescue/io.ssh-rescue.Agent";
+/// What the agent has to do is done long before that; a test never waits for it otherwise.
+const LONG: Duration = Duration::from_secs(20);
+
+/// An agent that runs until it is dropped.
+pub struct Agent {
+    child: Child,
+}
+
+impl Agent {
+    /// Starts one in the namespaces of the calling thread, and waits for its first look.
+    pub fn start(host: &Host) -> Agent {
+        let agent = Agent { child: host.spawn_bound(PROGRAM, &["agent"]).unwrap() };
+        until("the first look", || status().is_some_and(|s| !s["verdict"].is_null()));
+        agent
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `done`, or fails.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + LONG;
+    while !done() {
+        assert!(Instant::now() < end, "{what} does not come: {:?}", status());
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// Sends frames as they are given, and reads one answer.
+pub fn ask(frames: &[u8]) -> Option<Value> {
+    let mut stream = UnixStream::connect(SOCKET).ok()?;
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(frames).ok()?;
+    answer(&mut stream)
+}
+
+pub fn answer(stream: &mut UnixStream) -> Option<Value> {
+    let mut bytes = Vec::new();
+    let mut byte = [0u8];
+    while stream.read(&mut byte).ok()? == 1 {
+        if byte[0] == 0 {
+            return serde_json::from_slice(&bytes).ok();
+        }
+        bytes.push(byte[0]);
+    }
+    None
+}
+
+pub fn call(method: &str, parameters: Value) -> Value {
+    let mut frame = json!({"method": method, "parameters": parameters}).to_string().into_bytes();
+    frame.push(0);
+    ask(&frame).unwrap_or_else(|| panic!("{method} is not answered"))
+}
+
+pub fn ours(method: &str, parameters: Value) -> Value {
+    let answer = call(&format!("io.ssh-rescue.Agent.{method}"), parameters);
+    assert!(answer.get("error").is_none(), "{method}: {answer}");
+    answer["parameters"].clone()
+}
+
+pub fn status() -> Option<Value> {
+    let answer = ask(b"{\"method\":\"io.ssh-rescue.Agent.Status\"}\0")?;
+    Some(answer["parameters"]["status"].clone())
+}
+
+/// Runs `work` on a scratch host with a running sshd, a client and an agent.
+pub fn with_agent(work: impl FnOnce(&mut Stage<'_>, &mut Agent) + Send) {
+    Stage::build(&Host::live(), |stage| {
+        let mut agent = Agent::start(stage.host);
+        work(stage, &mut agent);
+        Ok(())
+    })
+    .unwrap_or_else(|e| panic!("{}", chain(&e)));
+}
+
+const DROP: &str = "table inet fw { chain in { type filter hook input priority 0; tcp dport 22 drop; }; }";
+
+fn lock_out(stage: &Stage<'_>) {
+    stage.tool("nft", &["-f", "-"], DROP).unwrap();
+}
+
+#[test]
+fn a_lock_out_is_mended_without_anybody_doing_anything() {
+    if !root("the agent rescues") {
+        return;
+    }
+    for lockout in LOCKOUTS {
+        with_agent(|stage, _| {
+            (lockout.apply)(stage).unwrap();
+            let begin = Instant::now();
+            until(lockout.name, || {
+                let status = status().unwrap();
+                status["repairs"].as_u64() > Some(0) && status["verdict"] != "blocked"
+            });
+            println!("{}: {} ms", lockout.name, begin.elapsed().as_millis());
+            assert_eq!(stage.see().unwrap(), [Sight::Banner; 2], "{}", lockout.name);
+        });
+    }
+}
+
+#[test]
+fn who_changed_the_rules_is_named() {
+    if !root("who changed the rules") {
+        return;
+    }
+    with_agent(|stage, _| {
+        lock_out(stage);
+        until("a repair", || status().unwrap()["repairs"] == 1);
+        let trigger = status().unwrap()["last_repair"]["trigger"].clone();
+        // nft does what this test tells it.
+        let test = std::fs::read_to_string("/proc/self/comm").unwrap();
+        assert_eq!(trigger["who"], test.trim(), "{trigger}");
+        let what = trigger["what"].as_str().unwrap();
+        assert!(what.starts_with("changed by kernel") && what.ends_with(", by nft)"), "{trigger}");
+        let entries = history(&StateDir::default()).unwrap().entries;
+        assert_eq!(entries[0].trigger.as_ref().unwrap().who.as_deref(), Some(test.trim()));
+    });
+}
+
+#[test]
+fn it_stops_arguing_and_says_with_whom_until_an_operator_speaks() {
+    if !root("restraint") {
+        return;
+    }
+    with_agent(|stage, _| {
+        std::fs::create_dir_all("/etc/ssh-rescue").unwrap();
+        std::fs::write("/etc/ssh-rescue/policy.toml", "[restraint]\nattempts = 1\n").unwrap();
+        until("the policy", || status().unwrap()["policy"]["source"] == "/etc/ssh-rescue/policy.toml");
+        lock_out(stage);
+        until("the repair", || status().unwrap()["repairs"] == 1);
+        stage.tool("nft", &["flush", "chain", "inet", "fw", "in"], "").unwrap();
+        stage.tool("nft", &["add", "rule", "inet", "fw", "in", "tcp", "dport", "22", "drop"], "").unwrap();
+        until("the breaker", || status().unwrap()["stopped"].is_string());
+        let stopped = status().unwrap()["stopped"].as_str().unwrap().to_owned();
+        assert!(stopped.contains("changed back by kernel"), "{stopped}");
+        sleep(Duration::from_millis(500));
+        assert_eq!(status().unwrap()["repairs"], 1);
+        let repair = ours("Repair", json!({}));
+        assert_eq!(repair["report"]["outcome"], "repaired", "{repair}");
+        assert_eq!(stage.see().unwrap(), [Sight::Banner; 2]);
+        until("a clear status", || status().unwrap()["stopped"].is_null());
+    });
+}
+
+#[test]
+fn a_hold_is_kept_over_a_restart_and_ended_by_a_release() {
+    if !root("a hold") {
+        return;
+    }
+    with_agent(|stage, agent| {
+        let hold = ours("Hold", json!({"seconds": 3600, "reason": "incident 7"}));
+        assert_eq!(hold["hold"]["reason"], "incident 7");
+        agent.signal(Signal::SIGTERM);
+        assert!(agent.child.wait().unwrap().success());
+        *agent = Agent::start(stage.host);
+        lock_out(stage);
+        until("the verdict", || status().unwrap()["verdict"] == "blocked");
+        sleep(Duration::from_millis(500));
+        assert_eq!(status().unwrap()["repairs"], 0);
+        assert_eq!(status().unwrap()["hold"]["reason"], "incident 7");
+        let refused = ours("Repair", json!({}));
+        let declined = refused["report"]["declined"][0].clone();
+        assert!(declined["code"] == "hold" && declined["why"].as_str().unwrap().contains("incident 7"), "{refused}");
+        assert!(ours("Check", json!({}))["text"].as_str().unwrap().contains("HOLD: it is on hold until"));
+        assert_eq!(ours("Release", json!({}))["released"], true);
+        until("the repair", || status().unwrap()["repairs"] == 1);
+        assert_eq!(stage.see().unwrap(), [Sight::Banner; 2]);
+    });
+}
+
+#[test]
+fn a_broken_policy_reports_and_repairs_nothing_until_it_is_mended() {
+    if !root("a broken policy") {
+        return;
+    }
+    with_agent(|stage, agent| {
+        let path = "/etc/ssh-rescue/policy.toml";
+        std::fs::create_dir_all("/etc/ssh-rescue").unwrap();
+        std::fs::write(path, "[ssh]\nprot = 22\n").unwrap();
+        until("the mistake", || status().unwrap()["policy"]["error"].is_string());
+        let error = status().unwrap()["policy"]["error"].as_str().unwrap().to_owned();
+        assert!(error.contains("policy.toml:2:1: unknown key `prot`"), "{error}");
+        lock_out(stage);
+        until("the verdict", || status().unwrap()["verdict"] == "blocked");
+        sleep(Duration::from_millis(300));
+        assert_eq!(status().unwrap()["repairs"], 0);
+        std::fs::write(path, "[ssh]\nport = 22\n").unwrap();
+        agent.signal(Signal::SIGHUP);
+        until("the repair", || status().unwrap()["repairs"] == 1);
+        assert!(status().unwrap()["policy"]["error"].is_null());
+    });
+}
+
+#[test]
+fn an_agent_that_is_killed_or_hangs_stands_in_nobodys_way() {
+    if !root("a hung agent") {
+        return;
+    }
+    with_agent(|stage, agent| {
+        agent.signal(Signal::SIGSTOP);
+        lock_out(stage);
+        let output = stage.host.run(&ssh_rescue::host::Call::new(PROGRAM, &["repair", "--json"])).unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["outcome"], "repaired", "{report}");
+        assert_eq!(stage.see().unwrap(), [Sight::Banner; 2]);
+        let output = stage.host.run(&ssh_rescue::host::Call::new(PROGRAM, &["status"])).unwrap();
+        assert_eq!(output.status, 3);
+        assert!(String::from_utf8_lossy(&output.stdout).contains("NO AGENT"));
+        agent.signal(Signal::SIGKILL);
+        *agent = Agent::start(stage.host);
+        assert_eq!(status().unwrap()["verdict"], "reachable");
+    });
+}
