@@ -67,8 +67,11 @@ impl Scene {
         for (index, leg) in way.packets.iter().enumerate() {
             match leg.state {
                 State::NotReached => unreached.push(leg.name()),
+                State::Unknown if index > 0 && leg.hooks.is_empty() => {
+                    blocks.push(block(Mark::Doubt, leg.name(), "not known".to_owned()));
+                }
                 State::Passed if index > 0 => blocks.push(block(Mark::Good, leg.name(), summary(leg))),
-                _ => whole(leg, way, &mut blocks),
+                _ => whole(leg, &mut blocks),
             }
             if index == 0 {
                 gates(&listener, &mut blocks, &mut unreached);
@@ -138,17 +141,8 @@ fn summary(leg: &Leg) -> String {
 }
 
 /// A packet with every hook, chain and rule that it met.
-fn whole(leg: &Leg, way: &Way, blocks: &mut Vec<Block>) {
-    let by = way.end.by.as_ref().filter(|_| leg.state != State::Passed);
-    let text = match by {
-        Some(by) if by.hook.is_none() => {
-            let why = way.end.reason.as_ref().or(by.rule.as_ref()).map(|r| format!(": {r}")).unwrap_or_default();
-            format!("{}{why}", by.place)
-        }
-        Some(by) if leg.state == State::Blocked => format!("ends in {}", by.place),
-        _ => String::new(),
-    };
-    blocks.push(block(mark(leg.state), leg.name(), text));
+fn whole(leg: &Leg, blocks: &mut Vec<Block>) {
+    blocks.push(block(mark(leg.state), leg.name(), leg.why.clone().unwrap_or_default()));
     for at in &leg.hooks {
         let lines: Vec<Line> = at.chains.iter().flat_map(chain).collect();
         let bad = lines.iter().any(|l| l.verdict_mark == Mark::Bad);

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use crate::facts::{AddrSet, Firewall, Hook, Snapshot};
+use crate::facts::{AddrSet, Family, Firewall, Hook, Snapshot};
 use crate::judge::netfilter::{Met, named, trace};
 use crate::judge::{Blame, Gate, Path, PathGates, PathVerdict, Symptom, listener, ports};
 use crate::policy::{Mode, Policy};
@@ -39,6 +39,9 @@ pub struct Leg {
     pub packet: &'static str,
     pub direction: &'static str,
     pub state: State,
+    /// Where it ends, or why that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
     pub hooks: Vec<AtHook>,
 }
 
@@ -109,7 +112,7 @@ impl Way {
         if policy.firewall.mode != Mode::Off {
             let (rules, respect) = (&snapshot.firewall, &policy.firewall.respect);
             let (met, _) = trace(rules, &snapshot.net, &path, respect, &ports(snapshot), source);
-            packets = legs(rules, &met, &through);
+            packets = legs(rules, path.family, &met, &through);
         }
         let behind = if rules_alone { Vec::new() } else { behind(policy, snapshot, gates, source, &through) };
         // Nobody answers: there is no SYN-ACK and no ACK.
@@ -139,6 +142,17 @@ impl End {
         }
     }
 
+    fn why(&self) -> Option<String> {
+        let by = self.by.as_ref()?;
+        match by.hook {
+            Some(_) => (self.state == State::Blocked).then(|| format!("ends in {}", by.place)),
+            None => {
+                let why = self.reason.as_ref().or(by.rule.as_ref());
+                Some(why.map_or_else(|| by.place.clone(), |why| format!("{}: {why}", by.place)))
+            }
+        }
+    }
+
     /// Which of the three packets it is about.
     fn packet(&self) -> usize {
         let Some(by) = &self.by else { return 0 };
@@ -151,18 +165,22 @@ impl End {
     }
 }
 
-fn legs(rules: &Firewall, met: &[Met], through: &End) -> Vec<Leg> {
+fn legs(rules: &Firewall, family: Family, met: &[Met], through: &End) -> Vec<Leg> {
     let decisive = through.packet();
+    let legacy = if family == Family::Ipv4 { &rules.legacy4 } else { &rules.legacy6 };
+    // What could not be read is not known to have no chains.
+    let blind = rules.nft.unreadable().or(legacy.unreadable()).is_some();
     let mut legs = Vec::new();
     for (index, (packet, direction, usual)) in PACKETS.into_iter().enumerate() {
         let state = match through.state {
             State::Blocked if index > decisive => State::NotReached,
             state if index == decisive => state,
+            State::Unknown if blind => State::Unknown,
             _ => State::Passed,
         };
         let met: Vec<&Met> = met.iter().filter(|m| m.packet == packet).collect();
         let mut hooks: Vec<Hook> = met.iter().filter_map(|m| m.hook).collect();
-        if state != State::NotReached {
+        if state != State::NotReached && !blind {
             // A hook without chains is said, as far as the packet came there.
             let last = through.by.as_ref().filter(|_| state == State::Blocked).and_then(|by| by.hook);
             hooks.extend(usual.iter().filter(|h| last.is_none_or(|last| **h <= last)));
@@ -174,7 +192,8 @@ fn legs(rules: &Firewall, met: &[Met], through: &End) -> Vec<Leg> {
             AtHook { hook, chains: chains(rules, &here) }
         };
         let hooks = hooks.into_iter().map(at).collect();
-        legs.push(Leg { packet, direction, state, hooks });
+        let why = if index == decisive { through.why() } else { None };
+        legs.push(Leg { packet, direction, state, why, hooks });
     }
     legs
 }
@@ -193,12 +212,12 @@ fn chains(rules: &Firewall, met: &[&Met]) -> Vec<AtChain> {
         follow(rules, &mut open, met, &mut at.steps);
     }
     for at in &mut out {
-        // Two possibilities of one packet may meet the same rule.
+        // Two possibilities of one packet may meet the same rule or policy.
         let mut seen: Vec<Step> = Vec::new();
         at.steps.retain(|step| {
-            let again = seen.iter().any(|s| {
-                s.position.is_some() && s.position == step.position && s.chain == step.chain && s.deed == step.deed
-            });
+            let again = seen
+                .iter()
+                .any(|s| s.maybe && s.position == step.position && s.chain == step.chain && s.deed == step.deed);
             seen.push(step.clone());
             !again
         });
