@@ -2,8 +2,10 @@
 
 CARGO ?= cargo
 FUZZ_RUNS ?= 1000000
+PAIRS ?= 10000000
+SEED ?= 1000000
 
-.PHONY: help setup build static test drill lint deny bench fuzz man manuals
+.PHONY: help setup build static test drill lint deny bench fuzz man manuals oracle
 
 help:
 	@echo 'make drill   lock scratch hosts out in many ways and rescue them (root)'
@@ -14,6 +16,7 @@ help:
 	@echo 'make deny    advisories, licences, bans and sources of the dependencies'
 	@echo 'make manuals man pages and completions, from what the command line says'
 	@echo 'make bench   benchmarks on scratch hosts; writes docs/benchmarks.md (root)'
+	@echo 'make oracle  the judge against the kernel, PAIRS of ruleset and source, from SEED on (root)'
 	@echo 'make fuzz    each fuzz target, FUZZ_RUNS inputs'
 
 setup:
@@ -51,3 +54,7 @@ bench: setup
 
 fuzz:
 	./scripts/fuzz $(FUZZ_RUNS)
+
+oracle: setup
+	SSH_RESCUE_REQUIRE_ALL=1 SSH_RESCUE_PAIRS=$(PAIRS) SSH_RESCUE_SEED=$(SEED) $(CARGO) test --locked --test kernel -- \
+		oracle::the_judge_agrees_with_the_kernel_on_generated_rulesets --exact --nocapture

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use ssh_rescue::facts::{
-    Backend, ChainKind, ElementData, ElementKey, Expr, Family, Firewall, Hook, Policy, Seen, Table, TableFamily,
+    Backend, ChainKind, ElementData, ElementKey, Expr, Family, Firewall, Hook, Net, Policy, Seen, Table, TableFamily,
     Verdict, XtMatch, XtTarget, number,
 };
 use ssh_rescue::host::{Call, Host};
@@ -14,6 +14,11 @@ use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root, tool};
 use super::corpus::{folder, recorded};
 use super::generate::case;
 use super::generated::loaded;
+
+fn tun() -> Net {
+    const ARPHRD_NONE: u16 = 65534;
+    super::common::net(ARPHRD_NONE)
+}
 
 fn nft_tables(firewall: &Firewall) -> &[Table] {
     match &firewall.nft {
@@ -72,7 +77,7 @@ fn generated_rulesets_are_read_whole() {
     }
     for seed in 0..300 {
         let mut case = case(seed);
-        loaded(&mut case.scripts, |host, _| compare(host, &format!("seed {seed}")))
+        loaded(&case.net, &mut case.scripts, |host, _| compare(host, &format!("seed {seed}")))
             .unwrap_or_else(|complaint| panic!("seed {seed}: {complaint}"));
     }
 }
@@ -82,7 +87,7 @@ fn links_addresses_and_routes_are_read() {
     if !root("decode of links") {
         return;
     }
-    let net = loaded(&mut [], |host, _| net(host)).unwrap();
+    let net = loaded(&tun(), &mut [], |host, _| net(host)).unwrap();
     let links = net.links.present().unwrap();
     let eth0 = links.iter().find(|l| l.name == "eth0").unwrap();
     assert!(eth0.index == IFINDEX && eth0.up && !eth0.loopback && !eth0.xdp, "{eth0:?}");
@@ -191,7 +196,7 @@ fn ipsets_of_every_type_are_read() {
     if !root("decode of ipsets") {
         return;
     }
-    let sets = loaded(&mut [], |host, _| {
+    let sets = loaded(&tun(), &mut [], |host, _| {
         for line in IPSETS.lines().filter(|l| !l.is_empty()) {
             let output = host.run(&Call { stdin: line.as_bytes(), ..Call::new("ipset", &["restore"]) }).unwrap();
             let missing = ["set type not supported", "does not exist"].iter().any(|c| output.complaint().contains(c));
@@ -256,7 +261,7 @@ fn a_set_of_many_members_is_read_whole() {
         return;
     }
     let members: String = (0..20_000).map(|n| format!("add many 10.0.{}.{}\n", n / 256, n % 256)).collect();
-    let sets = loaded(&mut [], |host, _| {
+    let sets = loaded(&tun(), &mut [], |host, _| {
         tool(host, "ipset", &["restore"], &format!("create many hash:ip\n{members}create last hash:ip\n"));
         firewall(host).ipsets
     })
@@ -270,7 +275,7 @@ fn what_is_outside_netfilter_is_named() {
     if !root("detection of traffic control and IPsec") {
         return;
     }
-    let (before, after) = loaded(&mut [], |host, _| {
+    let (before, after) = loaded(&tun(), &mut [], |host, _| {
         let before = firewall(host).outside;
         tool(host, "tc", &["qdisc", "add", "dev", "eth0", "clsact"], "");
         let program = ["filter", "add", "dev", "eth0", "ingress", "bpf", "direct-action", "bytecode", "1,6 0 0 0"];
@@ -307,7 +312,7 @@ fn sets_of_every_shape_are_read() {
     if !root("decode of sets") {
         return;
     }
-    let seen = loaded(&mut [], |host, _| {
+    let seen = loaded(&tun(), &mut [], |host, _| {
         tool(host, "nft", &["-f", "-"], SETS);
         std::thread::sleep(std::time::Duration::from_millis(50));
         firewall(host)
@@ -366,7 +371,7 @@ table netdev n { chain i { type filter hook ingress devices = { eth0, lo } prior
 table ip nat { chain post { type nat hook postrouting priority srcnat; masquerade; }; }
 table ip6 m { chain out { type route hook output priority mangle; ip6 daddr ::1 counter goto more comment \"why\"; }; chain more { }; }
 ";
-    let seen = loaded(&mut [], |host, _| {
+    let seen = loaded(&tun(), &mut [], |host, _| {
         tool(host, "nft", &["-f", "-"], rules);
         firewall(host)
     })

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ssh_rescue::facts::Family;
+use ssh_rescue::facts::{Family, Net, Route, RouteKind, Seen};
 
+use super::common::net;
 use super::generate_iptables;
 use super::generate_nft;
 
@@ -136,7 +137,7 @@ fn is_client(address: IpAddr) -> bool {
 /// Rules as one tool takes them, line by line, so that a difference can be cut down.
 #[derive(Debug, Clone)]
 pub struct Script {
-    /// `nft` or `[ip|ip6]tables-[nft|legacy]-restore`
+    /// `nft`, `ipset` or `[ip|ip6]tables-[nft|legacy]-restore`
     pub tool: String,
     pub lines: Vec<String>,
 }
@@ -144,6 +145,7 @@ pub struct Script {
 #[derive(Debug)]
 pub struct Case {
     pub family: Family,
+    pub net: Net,
     pub scripts: Vec<Script>,
     pub sources: Vec<IpAddr>,
 }
@@ -152,15 +154,50 @@ pub fn case(seed: u64) -> Case {
     let mut dice = Dice::new(seed);
     let family = if dice.chance(60) { Family::Ipv4 } else { Family::Ipv6 };
     let world = World::new(&mut dice, family);
-    let scripts = match dice.below(10) {
-        0..5 => vec![generate_nft::script(&mut dice, &world)],
-        5 | 6 => vec![generate_iptables::script(&mut dice, &world, "nft")],
-        7 | 8 => vec![generate_iptables::script(&mut dice, &world, "legacy")],
-        _ => {
-            let legacy = generate_iptables::script(&mut dice, &world, "legacy");
-            vec![legacy, generate_nft::script(&mut dice, &world)]
-        }
+    let net = surroundings(&mut dice, &world);
+    let tools: &[&str] = match dice.below(20) {
+        0..9 => &["native"],
+        9..13 => &["nft"],
+        13..16 => &["legacy"],
+        16 | 17 => &["legacy", "native"],
+        18 => &["legacy", "nft"],
+        _ => &["nft", "native"],
     };
+    let sets = *tools != ["native"] && dice.chance(50);
+    let mut scripts = Vec::new();
+    if sets {
+        scripts.push(generate_iptables::sets(&mut dice, &world));
+    }
+    for tool in tools {
+        scripts.push(match *tool {
+            "native" => generate_nft::script(&mut dice, &world),
+            backend => generate_iptables::script(&mut dice, &world, backend, sets),
+        });
+    }
     let sources = world.sources(&mut dice);
-    Case { family, scripts, sources }
+    Case { family, net, scripts, sources }
+}
+
+/// The host's links and routes: sometimes Ethernet, sometimes with routes that lead nowhere and a look at the way back.
+fn surroundings(dice: &mut Dice, world: &World) -> Net {
+    const ARPHRD_NONE: u16 = 65534;
+    const ARPHRD_ETHER: u16 = 1;
+    let mut net = net(if dice.chance(15) { ARPHRD_ETHER } else { ARPHRD_NONE });
+    if dice.chance(15) {
+        let kinds = [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit, RouteKind::Throw];
+        let destination = world.prefix(world.any(dice)).and_then(|p| p.parse().ok());
+        if let (Some(destination), Seen::Present(routes)) = (destination, &mut net.routes) {
+            routes.push(Route {
+                family: world.family,
+                kind: kinds[dice.below(4)],
+                table: 254,
+                destination,
+                interfaces: Vec::new(),
+                gateway: None,
+                metric: 0,
+            });
+        }
+        net.rp_filter = vec![("eth0".into(), dice.below(3) as u8)];
+    }
+    net
 }

@@ -34,6 +34,11 @@ pub fn script(dice: &mut Dice, world: &World) -> Script {
             lines.push(rule);
         }
         lines.push("}".into());
+        if dice.chance(40) {
+            lines.push("chain out { type filter hook egress device \"eth0\" priority 0; policy accept;".into());
+            let rule = table.rule(dice, Place { hook: "egress", nat: false, depth: CHAINS });
+            lines.extend([rule, "}".into()]);
+        }
         lines.push("}".into());
     }
     Script { tool: "nft".into(), lines }
@@ -79,6 +84,33 @@ impl Table<'_> {
             let pair = format!("{} . {}", world.words(world.any(dice)), dice.pick(&["22", "1-1024", "23"]));
             declare("spans", format!("type {kind} . inet_service; flags interval;"), vec![pair]);
         }
+        if dice.chance(20) {
+            let elements = vec![world.text(world.any(dice).0), "*".into()];
+            declare("anyone", format!("type {kind};"), elements);
+        }
+        self.maps(dice, kind, lines);
+    }
+
+    fn maps(&mut self, dice: &mut Dice, kind: &str, lines: &mut Vec<String>) {
+        let (a, b) = (self.world.any(dice), self.world.any(dice));
+        let apart = a.0 > b.1 || b.0 > a.1;
+        let [a, b] = [a, b].map(|block| self.world.words(block));
+        let verdict = |dice: &mut Dice| dice.pick(&["accept", "drop", "continue", "return"]);
+        let mut declare = |name, of: &str, elements: String| {
+            self.sets.push(name);
+            lines.push(format!("map {name} {{ type {kind}{of}; flags interval; elements = {{ {elements} }}; }}"));
+        };
+        if apart && dice.chance(40) {
+            let rest = if dice.chance(40) { format!(", * : {}", verdict(dice)) } else { String::new() };
+            declare("verdicts", " : verdict", format!("{a} : {}, {b} : {}{rest}", verdict(dice), verdict(dice)));
+        }
+        if apart && dice.chance(30) {
+            declare("marks", " : mark", format!("{a} : 0x1, {b} : 0x2"));
+        }
+        if apart && dice.chance(30) {
+            let elements = format!("{a} . 20-25 : {}, {b} . 22 : {}", verdict(dice), verdict(dice));
+            declare("spanned", " . inet_service : verdict", elements);
+        }
     }
 
     fn chains(&mut self, dice: &mut Dice, lines: &mut Vec<String>) {
@@ -110,6 +142,11 @@ impl Table<'_> {
             }
             lines.push("}".into());
         }
+        if dice.chance(4) {
+            lines.push("chain natin { type nat hook input priority 100; policy accept;".into());
+            let rule = self.rule(dice, Place { hook: "input", nat: false, depth: CHAINS });
+            lines.extend([rule, "}".into()]);
+        }
     }
 
     fn rule(&self, dice: &mut Dice, place: Place) -> String {
@@ -126,7 +163,7 @@ impl Table<'_> {
 
     /// The address and port of the client's side and of the host's, as a packet on this hook carries them.
     fn sides(&self, hook: &str, dice: &mut Dice) -> (&'static str, &'static str) {
-        let answer = matches!(hook, "output" | "postrouting") || (hook == "any" && dice.chance(25));
+        let answer = matches!(hook, "output" | "postrouting" | "egress") || (hook == "any" && dice.chance(25));
         if answer { ("daddr", "sport") } else { ("saddr", "dport") }
     }
 
@@ -135,7 +172,58 @@ impl Table<'_> {
         let (address, port) = self.sides(hook, dice);
         let not = if dice.chance(20) { "!= " } else { "" };
         let named = |name: &str| self.sets.contains(&name);
-        match dice.below(24) {
+        match dice.below(32) {
+            24 if self.family != "netdev" => {
+                let words = world.words(world.any(dice));
+                dice.pick(&[
+                    "ct original proto-dst 22",
+                    "ct reply proto-src 22",
+                    format!("ct original {ip} saddr {not}{words}").as_str(),
+                    format!("ct reply {ip} daddr {not}{words}").as_str(),
+                    "ct zone 7",
+                    "ct zone 0",
+                    "ct mark & 0x3 == 0x1",
+                    "ct helper \"ftp\"",
+                ])
+                .to_owned()
+            }
+            25 if self.family != "netdev" => {
+                let status = dice.pick(&["dnat", "!= dnat", "seen-reply", "confirmed", "== 0", "assured", "0x100"]);
+                format!("ct status {status}")
+            }
+            26 => dice.pick(&["@th,16,16 22", "@th,104,8 & 2 == 2", "@nh,72,8 6", "@nh,48,8 6"]).to_owned(),
+            27 if matches!(hook, "output" | "postrouting") => {
+                dice.pick(&["meta skuid 0", "meta skuid != 0", "meta skuid 1000", "meta skgid 0"]).to_owned()
+            }
+            27 | 28 => dice
+                .pick(&[
+                    "iifname . tcp dport { \"eth0\" . 22 }",
+                    "meta mark . tcp dport { 0x0-0x1 . 20-25 }",
+                    "meta mark . tcp dport { 0x1 . 22, 0x2 . 22 }",
+                    "iifkind \"tun\"",
+                    "sdif 0",
+                    "ether type ip",
+                    "ether type ip6",
+                    "iiftype 1",
+                ])
+                .to_owned(),
+            29 => dice
+                .pick(&[
+                    "numgen inc mod 1 0",
+                    format!("jhash {ip} saddr mod 1 0").as_str(),
+                    "socket transparent 0",
+                    "exthdr frag missing",
+                    "rt ipsec missing",
+                    "meta ipsec missing",
+                    "pkttype host",
+                ])
+                .to_owned(),
+            30 => match world.family {
+                Family::Ipv4 => dice.pick(&["ip ttl > 0", "ip protocol tcp", "ip version 4", "ip hdrlength 5"]),
+                Family::Ipv6 => dice.pick(&["ip6 hoplimit > 0", "ip6 nexthdr tcp", "ip6 version 6", "ip6 nexthdr 6"]),
+            }
+            .to_owned(),
+            31 if named("anyone") => format!("{ip} {address} {not}@anyone"),
             0..4 => format!("{ip} {address} {not}{}", world.words(world.any(dice))),
             4 => {
                 let list = unique(vec![world.text(world.any(dice).0), world.text(world.any(dice).1)]);
@@ -234,21 +322,14 @@ impl Table<'_> {
                 .to_owned(),
             22 => match world.family {
                 Family::Ipv4 => {
-                    let mask = dice.pick(&[
-                        "255.0.0.0",
-                        "255.0.0.0",
-                        "255.254.0.0",
-                        "255.255.0.255",
-                        "255.255.15.255",
-                        "0.0.0.1",
-                    ]);
+                    let mask = dice.pick(&["255.0.0.0", "255.0.0.0", "255.254.0.0", "255.255.0.255", "255.255.15.255"]);
                     let value = dice.pick(&["0.0.0.1", "10.0.0.0", "0.0.0.0"]);
                     format!("ip {address} & {mask} {} {value}", dice.pick(&["==", "!="]))
                 }
-                Family::Ipv6 => format!("ip6 {address} & ::1 {} ::1", dice.pick(&["==", "!="])),
+                Family::Ipv6 => format!("ip6 {address} & f0ff:: {} 2000::", dice.pick(&["==", "!="])),
             },
             _ => {
-                let plain: &[&str] = &["meta l4proto 6", "meta length < 100", "meta length 40-64", "tcp window != 0"];
+                let plain: &[&str] = &["meta l4proto 6", "meta length < 100", "meta length 40-90", "tcp window != 0"];
                 dice.pick(plain).to_owned()
             }
         }
@@ -259,13 +340,30 @@ impl Table<'_> {
         let (address, port) = self.sides(place.hook, dice);
         let jumpable = place.depth < CHAINS && self.family != "netdev";
         if place.nat {
-            let redirects: &[&str] = &["redirect to :2222", "redirect to :22", "accept", "return"];
-            return match (self.family, dice.below(5)) {
-                ("inet", 4) => "tcp dport 22 redirect to :2222".into(),
-                _ => format!("meta l4proto tcp {}", dice.pick(redirects)),
+            let ways: &[&str] = match self.family {
+                "inet" => &["dnat ip to 192.0.2.10:2222", "dnat ip6 to [2001:db8:2::10]:2222", "dnat ip to :22"],
+                "ip" => &["dnat to :2222", "dnat to :22", "dnat to 192.0.2.99", "drop"],
+                _ => &["dnat to :2222", "dnat to :22", "dnat to 2001:db8:2::99", "drop"],
             };
+            let ways = [&["redirect to :2222", "redirect to :22", "accept", "return"], ways].concat();
+            return format!("meta l4proto tcp {}", dice.pick(&ways));
         }
-        match dice.below(20) {
+        let named = |name: &str| self.sets.contains(&name);
+        match dice.below(25) {
+            20 if named("verdicts") => format!("{ip} {address} vmap @verdicts"),
+            21 if named("spanned") => format!("{ip} {address} . tcp {port} vmap @spanned"),
+            22 if named("marks") => format!("meta mark set {ip} {address} map @marks"),
+            23 if self.family != "netdev" => dice
+                .pick(&[
+                    "ct state vmap { new : continue, established : accept, invalid : drop }",
+                    "ct state vmap { established : accept, new : return }",
+                    "ct zone set 7",
+                    "ip dscp set cs1",
+                    "ip6 dscp set cs1",
+                    "tcp dport set 2222",
+                ])
+                .to_owned(),
+            24 if dice.chance(10) => "limit rate 1000/second accept".into(),
             0..5 => "accept".into(),
             5..9 => "drop".into(),
             9 => "return".into(),

@@ -2,23 +2,24 @@
 
 use std::net::IpAddr;
 
-use ssh_rescue::facts::Family;
+use ssh_rescue::facts::{Family, Net};
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::rehearse::layout::{Layout, set_up};
 use ssh_rescue::rehearse::packet::{Flow, Protocol};
 use ssh_rescue::rehearse::probe::{Listeners, ask};
 
-use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, root};
+use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root};
 use super::generate::{Case, Script, case};
 
 /// Loads scripts into a scratch namespace and runs `inside` there. A line that its tool does not take (a protocol that
 /// contradicts another) is left out of the script.
 pub fn loaded<T: Send>(
+    net: &Net,
     scripts: &mut [Script],
     inside: impl FnOnce(&Host, &mut Layout) -> T + Send,
 ) -> Result<T, String> {
     let run = |host: &Host| {
-        let mut layout = set_up(host, &net(65534), &[IFINDEX], &[])?;
+        let mut layout = set_up(host, net, &[IFINDEX], &[])?;
         for script in scripts {
             if let Err(complaint) = load(host, script) {
                 return Ok(Err(complaint));
@@ -30,7 +31,11 @@ pub fn loaded<T: Send>(
 }
 
 fn load(host: &Host, script: &mut Script) -> Result<(), String> {
-    let args: &[&str] = if script.tool == "nft" { &["-f", "-"] } else { &[] };
+    let args: &[&str] = match script.tool.as_str() {
+        "nft" => &["-f", "-"],
+        "ipset" => &["restore", "-exist"],
+        _ => &[],
+    };
     loop {
         let text = script.lines.join("\n") + "\n";
         let output = host.run(&Call { stdin: text.as_bytes(), ..Call::new(&script.tool, args) }).unwrap();
@@ -46,15 +51,18 @@ fn load(host: &Host, script: &mut Script) -> Result<(), String> {
     }
 }
 
-/// The index of the line that nft (`/dev/stdin:12:3-4: Error`) or iptables (`Error occurred at line: 12`) names.
+/// The index of the line that nft (`/dev/stdin:12:3-4: Error`) or iptables (`Error occurred at line: 12`, `line 12: RULE_APPEND failed`) names.
 fn complained_line(complaint: &str) -> Option<usize> {
-    let (_, rest) = complaint.split_once("/dev/stdin:").or_else(|| complaint.split_once("line: "))?;
+    let (_, rest) = complaint
+        .split_once("/dev/stdin:")
+        .or_else(|| complaint.split_once("line: "))
+        .or_else(|| complaint.split_once("\nline "))?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse::<usize>().ok()?.checked_sub(1)
 }
 
 pub fn is_rule(line: &str) -> bool {
-    let frame = ["table", "chain", "set", "}", "*", ":", "COMMIT"];
+    let frame = ["table", "chain", "set", "map", "}", "*", ":", "COMMIT", "create", "add"];
     !frame.iter().any(|f| line.starts_with(f))
 }
 
@@ -77,7 +85,7 @@ fn generated_rulesets_load_and_are_answered_both_ways() {
     for seed in 0..100 {
         let mut case = case(seed);
         let flows = syns(&case);
-        let answers = loaded(&mut case.scripts, |_, layout| {
+        let answers = loaded(&case.net, &mut case.scripts, |_, layout| {
             let listeners = Listeners::open(&[22], &[]).unwrap();
             ask(&mut layout.uplinks[0], &listeners, &flows).unwrap()
         })

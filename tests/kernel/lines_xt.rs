@@ -84,6 +84,7 @@ pub const LINES: &[Line] = &[
     line!("a program of bpf", [IPTABLES "in: -m bpf --bytecode \"1,6 0 0 0\" -j DROP"], A: Open(22); unknown "bpf"),
     line!("a length", [IPTABLES "in: -m length --length 0:39 -j DROP; -m length ! --length 20:1500 -j DROP"], A: Open(22)),
     line!("a TTL", [IPTABLES "in: -m ttl --ttl-lt 1 -j DROP; -s 198.51.100.7 -m ttl --ttl-gt 0 -j DROP"], A: Silent, B: Open(22)),
+    line!("a TTL that some clients have", [IPTABLES "in: -m ttl --ttl-gt 10 -j DROP"], A: Silent; conditional "TTL"),
     line!("a hop limit", [IP6TABLES "in: -m hl --hl-lt 1 -j DROP; -m hl --hl-gt 0 -j DROP"], SIX: Silent),
     line!("icmp is not tcp", [IPTABLES "in: -p icmp -m icmp --icmp-type any -j DROP"], A: Open(22)),
     line!("icmpv6 is not tcp", [IP6TABLES "in: -p ipv6-icmp -m icmp6 ! --icmpv6-type echo-request -j DROP"], SIX: Open(22)),

@@ -3,6 +3,7 @@
 
 mod agent;
 mod apply;
+mod asked;
 mod clone;
 mod common;
 mod corpus;

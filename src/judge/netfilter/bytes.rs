@@ -205,6 +205,7 @@ impl Regs {
                     value |= u128::from(wanted) << shift;
                     mask |= u128::from(m) << shift;
                 }
+                Byte::Var { mask, xor, .. } if (want ^ xor) & !mask != 0 => return Cond::Never,
                 Byte::Var { .. } => vars = vars.and(variable_equal(bytes, data, place)),
                 Byte::Doubt(index) => doubt = self.reasons.get(usize::from(index)).cloned().or(doubt),
             }

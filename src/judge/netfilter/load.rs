@@ -73,6 +73,8 @@ fn network(packet: &Packet, at: u32) -> Option<Byte> {
         (Family::Ipv4, 9) => Byte::Const(TCP),
         (Family::Ipv4, 12..16) => address(src, at - 12),
         (Family::Ipv4, 16..20) => address(dst, at - 16),
+        // The version, and the first half of the traffic class.
+        (Family::Ipv6, 0) => Byte::Var { var: Var::TrafficClass, at: 0, mask: 0x0f, xor: 0x60 },
         (Family::Ipv6, 4 | 5) => var(Var::PayloadLength, at as u8 - 4),
         (Family::Ipv6, 6) => Byte::Const(TCP),
         (Family::Ipv6, 7) => var(Var::HopLimit, 0),
