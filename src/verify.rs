@@ -26,6 +26,8 @@ pub struct Aim {
     tried: Vec<Gate>,
     /// Codes of what only the next start lacks: they must be gone.
     codes: Vec<&'static str>,
+    /// How much the next boot would bar, where the plan is about that: there must be less of it.
+    at_boot: Option<usize>,
     /// Whether every source may be let in: by policy, or because the whole firewall is to go.
     anybody: bool,
     /// Whether the judge expects the rules alone to open the firewall for all whom it lacks.
@@ -74,14 +76,17 @@ impl Aim {
         let promised = lacking().filter(|key| !inserts.is_empty() && open(key)).map(|key| (Gate::Firewall, key));
         let mut tried: Vec<Gate> = plan.steps.iter().filter_map(works_on).collect();
         tried.dedup();
-        let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning && f.code.starts_with("sshd."));
-        let codes = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).map(|f| f.code).collect();
+        let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning);
+        let mended: Vec<_> = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).map(|f| f.code).collect();
+        let at_boot = mended.iter().any(|code| code.starts_with("boot.")).then(|| barred_at_boot(before));
+        let codes = mended.into_iter().filter(|code| code.starts_with("sshd.")).collect();
         let flushes = plan.steps.iter().any(|s| matches!(s, Step::Flush | Step::Disable { .. }));
         Aim {
             promised: promised.collect(),
             suffices: whole && lacking().all(|key| open(&key)),
             tried,
             codes,
+            at_boot,
             anybody: policy.ssh.sources.is_none() || flushes,
             before: before.clone(),
             demands,
@@ -112,6 +117,9 @@ impl Aim {
         }
         if let Some(left) = after.findings.iter().find(|f| self.codes.contains(&f.code)) {
             return Some(format!("{} is as before: {}", left.code, left.summary));
+        }
+        if self.at_boot.is_some_and(|barred| barred_at_boot(after) >= barred) {
+            return Some("what the next boot bars is as before".to_owned());
         }
         for demand in self.demands.iter().filter(|d| d.whole == Standing::Met) {
             if find(&now, &key(demand)).is_none_or(|d| d.whole != Standing::Met) {
@@ -185,10 +193,16 @@ fn find<'a>(demands: &'a [Demand], wanted: &Key) -> Option<&'a Demand> {
     demands.iter().find(|d| key(d) == *wanted)
 }
 
+fn barred_at_boot(judgement: &Judgement) -> usize {
+    judgement.findings.iter().filter(|f| f.code.starts_with("boot.firewall")).count()
+}
+
 /// The gate that a step works on in a way that the model of the rules does not show.
 fn works_on(step: &Step) -> Option<Gate> {
     match step {
         Step::Nft { .. } | Step::Iptables { .. } | Step::UfwAllow { .. } | Step::FirewalldAllow { .. } => None,
+        // Of the next boot: no client sees anything of it now.
+        Step::Persist { .. } => None,
         Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),
         Step::WriteFile { path, .. } => {
             let name = path.file_name().unwrap_or_default();

@@ -24,7 +24,12 @@ pub fn is_as_seen(snapshot: &Snapshot, file: &Replaced) -> bool {
         _ => None,
     };
     let of_sshd = || snapshot.sshd.files.config.iter().find(|f| f.path == file.path).map(|f| f.bytes.clone());
-    let known = seen(&snapshot.wrappers.allow).or_else(|| seen(&snapshot.wrappers.deny)).or_else(of_sshd);
+    let of_boot = || {
+        let loader = snapshot.boot.loaders.iter().find(|l| l.file == file.path);
+        loader.map(|loader| loader.text.clone().into_bytes())
+    };
+    let of_wrappers = seen(&snapshot.wrappers.allow).or_else(|| seen(&snapshot.wrappers.deny));
+    let known = of_wrappers.or_else(of_sshd).or_else(of_boot);
     known.is_none_or(|bytes| old == Some(bytes.as_slice()))
 }
 

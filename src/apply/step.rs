@@ -26,7 +26,9 @@ pub(super) fn words(step: &Step) -> String {
         Step::UfwRebuild { .. } => "the rebuild of ufw's chains".into(),
         Step::FirewalldAllow { zone, .. } => format!("the opening of firewalld's zone {}", escape(zone)),
         Step::FirewalldPanicOff => "the end of firewalld's panic mode".into(),
-        Step::WriteFile { path, .. } => format!("the write of {}", escape(&path.to_string_lossy())),
+        Step::WriteFile { path, .. } | Step::Persist { path, .. } => {
+            format!("the write of {}", escape(&path.to_string_lossy()))
+        }
         Step::MakeKeys { .. } => "the making of host keys".into(),
         Step::SetMode { path, .. } => format!("the mode of {}", escape(&path.to_string_lossy())),
         Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
@@ -55,7 +57,7 @@ impl<'a> Work<'a> {
             match step {
                 Step::Nft { .. } | Step::Iptables { backend: Backend::Nft, .. } => self.look_at_nft()?,
                 Step::Iptables { family, table, .. } => self.look_at_legacy(*family, table)?,
-                Step::WriteFile { path, content, .. } => {
+                Step::WriteFile { path, content, .. } | Step::Persist { path, content, .. } => {
                     let before = files::before(self.host, path, content)?;
                     if !files::is_as_seen(self.snapshot, &before) {
                         return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });
@@ -142,7 +144,7 @@ impl<'a> Work<'a> {
                 firewalld::panic(self.host, false)?;
                 self.resume()?;
             }
-            Step::WriteFile { path, content, .. } => {
+            Step::WriteFile { path, content, .. } | Step::Persist { path, content, .. } => {
                 let file = files::before(self.host, path, content)?;
                 if !files::is_as_seen(self.snapshot, &file) {
                     return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::ask::{Agent, AskError};
 use super::screen::{Screen, Tone, clean, wrap};
 use super::{CliError, Context, Status, report};
+use crate::judge::Verdict;
 use crate::pass::{self, Outcome, Report};
 use crate::record::StateDir;
 use crate::rehearse::Evidence;
@@ -46,6 +47,9 @@ pub fn words(report: &Report, dry_run: bool, rich: bool) -> String {
     let screen = Screen::of_client(rich);
     let (tone, word, what) = match report.outcome {
         Outcome::Healthy => (Tone::Good, "HEALTHY", "nothing had to be changed"),
+        Outcome::Repaired if report.before.verdict == Verdict::AtRisk => {
+            (Tone::Good, "REPAIRED", "clients could connect, and will go on to")
+        }
         Outcome::Repaired => (Tone::Good, "REPAIRED", "clients can connect again"),
         Outcome::Refused if dry_run && report.plan.is_some() => {
             (Tone::Warn, "DRY RUN", "nothing was changed; the repair works on a copy")

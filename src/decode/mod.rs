@@ -15,6 +15,8 @@ pub mod sock_diag;
 pub mod sshd_config;
 pub mod sshd_settings;
 pub mod systemctl_show;
+pub mod ufw;
+pub mod unit_file;
 mod xt;
 mod xt_match;
 mod xt_target;

@@ -4,6 +4,7 @@
 //! Nothing here reads a file, starts a process or opens a socket.
 
 mod addr;
+mod boot;
 mod escape;
 mod expr;
 mod net;
@@ -14,6 +15,7 @@ mod text;
 mod xt;
 
 pub use addr::{AddrSet, Family, number};
+pub use boot::*;
 pub use escape::escape;
 pub use expr::*;
 pub use net::*;
@@ -85,9 +87,16 @@ pub struct Snapshot {
     pub sshd: Sshd,
     pub wrappers: Wrappers,
     pub resources: Resources,
+    pub boot: Boot,
 }
 
 impl Snapshot {
+    /// This host with the rules of the next boot. None where nothing loads any, or where they are not known.
+    pub fn booted(&self) -> Option<Snapshot> {
+        let firewall = self.boot.firewall.present()?.clone();
+        Some(Snapshot { firewall, boot: Boot::nothing(), ..self.clone() })
+    }
+
     /// A host of which nothing is known but its rules and its network: one whose ruleset was saved.
     pub fn rules_alone(net: Net, firewall: Firewall) -> Snapshot {
         Snapshot {
@@ -121,6 +130,7 @@ impl Snapshot {
                 conntrack: None,
                 package_manager: None,
             },
+            boot: Boot::nothing(),
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Zone {
     pub permanent_services: Vec<String>,
     pub permanent_ports: Vec<String>,
     pub permanent_rich_rules: Vec<String>,
+    /// None where the zone has no permanent form.
+    pub permanent_target: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -60,6 +60,7 @@ pub fn healthy() -> Snapshot {
             conntrack: None,
             package_manager: None,
         },
+        boot: Boot::nothing(),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod admitted;
 pub mod blame;
+pub mod boot;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod intent;
@@ -44,18 +45,20 @@ pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Ju
     findings.extend(listener::findings(policy, snapshot));
     findings.extend(sshd::findings(policy, snapshot));
     findings.extend(resources::findings(policy, snapshot));
+    findings.extend(boot::findings(policy, snapshot));
     conclude(policy, snapshot, gates, findings)
 }
 
 /// Judges the rules alone: of a ruleset that is not this host's.
 pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
-    let alone = |path: Path| {
-        let open = PathVerdict::open(path.clone());
-        let firewall = firewall(policy, snapshot, path);
-        PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open }
-    };
-    let gates = paths.into_iter().map(alone).collect();
+    let gates = paths.into_iter().map(|path| rules_alone(policy, snapshot, path)).collect();
     conclude(policy, snapshot, gates, netfilter_findings(policy, snapshot))
+}
+
+fn rules_alone(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
+    let open = PathVerdict::open(path.clone());
+    let firewall = firewall(policy, snapshot, path);
+    PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open }
 }
 
 /// What the rules and routes do to the sources of one path.

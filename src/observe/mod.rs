@@ -1,6 +1,7 @@
 //! Host -> facts. Reads only, and has no opinion: what cannot be read is [`Seen::Unreadable`] with its reason.
 #![forbid(unsafe_code)]
 
+mod boot;
 pub mod firewall;
 mod listeners;
 pub mod net;
@@ -31,6 +32,8 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
         let daemons = processes.sshd.clone();
         let program = scope.spawn(move || sshd::program(host, &daemons));
         let net = net::net(host);
+        let place = net.clone();
+        let boot = scope.spawn(move || boot::boot(host, &place));
         let wrappers = wrappers::wrappers(host);
         let resources = resources::resources(host);
         let ufw = owners::ufw(host);
@@ -59,6 +62,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
             },
             wrappers,
             resources,
+            boot: ended(boot),
         }
     })
 }

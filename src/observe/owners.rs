@@ -6,6 +6,7 @@ use std::path::Path;
 use zbus::Connection;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
+use crate::decode::ufw::yes;
 use crate::facts::{Firewalld, Seen, Ufw, Zone};
 use crate::host::{BusError, DEADLINE, Host};
 
@@ -18,8 +19,9 @@ type Dict = HashMap<String, OwnedValue>;
 
 /// Absent where ufw is not installed.
 pub fn ufw(host: &Host) -> Seen<Ufw> {
-    let enabled = host.see(Path::new("/etc/ufw/ufw.conf")).map(|bytes| yes(&bytes, "ENABLED"));
-    let ipv6 = host.see(Path::new("/etc/default/ufw")).map(|bytes| yes(&bytes, "IPV6"));
+    let enabled =
+        host.see(Path::new("/etc/ufw/ufw.conf")).map(|bytes| yes(&String::from_utf8_lossy(&bytes), "ENABLED"));
+    let ipv6 = host.see(Path::new("/etc/default/ufw")).map(|bytes| yes(&String::from_utf8_lossy(&bytes), "IPV6"));
     match (enabled, ipv6) {
         (Seen::Present(enabled), Seen::Present(ipv6)) => {
             Seen::Present(Ufw { enabled, ipv6, command: host.which("ufw").is_some() })
@@ -30,14 +32,6 @@ pub fn ufw(host: &Host) -> Seen<Ufw> {
         (Seen::Absent, _) => Seen::Absent,
         (Seen::Unreadable(why), _) | (_, Seen::Unreadable(why)) => Seen::Unreadable(why),
     }
-}
-
-/// Whether the last `KEY=` line of a file of shell assignments says yes, as ufw itself reads it (ufw/util.py, backend.py).
-fn yes(bytes: &[u8], key: &str) -> bool {
-    let text = String::from_utf8_lossy(bytes);
-    let mut values =
-        text.lines().filter_map(|l| l.trim().split_once('=')).filter(|(k, _)| k.trim().eq_ignore_ascii_case(key));
-    values.next_back().is_some_and(|(_, v)| v.trim().trim_matches(['"', '\'']).eq_ignore_ascii_case("yes"))
 }
 
 /// Absent where no firewalld runs; it is never started by asking.
@@ -123,6 +117,7 @@ async fn zone(bus: &Connection, name: &str) -> Result<Zone, BusError> {
         permanent_services: strings(&permanent, "services"),
         permanent_ports: ports(&permanent),
         permanent_rich_rules: strings(&permanent, "rules_str"),
+        permanent_target: permanent.get("target").and_then(|v| <&str>::try_from(v).ok()).map(str::to_owned),
     })
 }
 
@@ -136,18 +131,4 @@ fn ports(settings: &Dict) -> Vec<String> {
     let value = settings.get("ports").and_then(|v| v.try_clone().ok());
     let pairs = value.and_then(|v| Vec::<(String, String)>::try_from(v).ok()).unwrap_or_default();
     pairs.into_iter().map(|(port, protocol)| format!("{port}/{protocol}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::yes;
-
-    #[test]
-    fn ufw_is_enabled_only_by_a_yes() {
-        assert!(yes(b"# /etc/ufw/ufw.conf\nENABLED=yes\nLOGLEVEL=low\n", "ENABLED"));
-        assert!(yes(b"ENABLED=no\nENABLED=\"yes\"\n", "ENABLED"));
-        assert!(!yes(b"#ENABLED=yes\n", "ENABLED"));
-        assert!(!yes(b"ENABLED=no\n", "ENABLED"));
-        assert!(!yes(b"\xff\xfe", "ENABLED"));
-    }
 }

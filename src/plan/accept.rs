@@ -132,6 +132,29 @@ impl Accept {
         words
     }
 
+    /// The rule in the words of nft(8), in a table of this family. None where a name cannot be written down.
+    pub fn nft_words(&self, table: TableFamily, id: &str) -> Option<String> {
+        let mut words: Vec<String> = Vec::new();
+        match (self.source, self.guard(table), table) {
+            (Some(_), ..) | (None, None, _) => {}
+            (None, Some(Family::Ipv4), TableFamily::Netdev) => words.push("meta protocol ip".into()),
+            (None, Some(Family::Ipv6), TableFamily::Netdev) => words.push("meta protocol ip6".into()),
+            (None, Some(family), _) => words.push(format!("meta nfproto {family}")),
+        }
+        if let Some(name) = &self.interface {
+            let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:@".contains(&b));
+            let key = if self.answer { "oifname" } else { "iifname" };
+            words.push(plain.then(|| format!("{key} \"{name}\""))?);
+        }
+        if let Some(net) = self.source {
+            let header = if net.network().is_ipv4() { "ip" } else { "ip6" };
+            words.push(format!("{header} {} {net}", if self.answer { "daddr" } else { "saddr" }));
+        }
+        words.push(format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.port));
+        words.push(format!("accept comment \"{}\"", tag(id)));
+        self.after.is_empty().then(|| words.join(" "))
+    }
+
     /// For people: `tcp port 22 from 198.51.100.0/24 by eth0`.
     pub fn words(&self) -> String {
         let mut text = match self.answer {

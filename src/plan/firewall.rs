@@ -2,7 +2,9 @@
 
 use super::owner::{Opening, Owner, opening, owner};
 use super::{Accept, Draft, Insert, Step, TableInserts, insert, ip_table};
-use crate::facts::{AddrSet, Backend, Family, Firewall, Hook, Rule, RuleRef, Seen, Snapshot, TableFamily, escape};
+use crate::facts::{
+    AddrSet, Backend, Boot, Family, Firewall, Hook, Rule, RuleRef, Seen, Snapshot, TableFamily, escape,
+};
 use crate::judge::{Blocked, Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
 use crate::policy::{Mode, Policy, Strategy};
 use ipnet::IpNet;
@@ -40,8 +42,30 @@ pub fn mend(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
         }
         return;
     }
-    let mut trial =
-        Trial { policy, id, seen: snapshot, model: snapshot.clone(), made: Vec::new(), openings: Vec::new() };
+    let Least { rules, openings } = least(policy, snapshot, judgement, id, None, draft);
+    draft.steps.extend(openings);
+    draft.steps.extend(steps(snapshot, rules));
+}
+
+/// Rules, and what the owners of rules are asked for.
+pub struct Least {
+    pub rules: Vec<TableInserts>,
+    pub openings: Vec<Step>,
+}
+
+/// The least that opens the rules of `seen`, which `judgement` is about. What is declined goes to the draft, under `code`
+/// or, without it, under that of the thing that bars.
+pub fn least(
+    policy: &Policy,
+    seen: &Snapshot,
+    judgement: &Judgement,
+    id: &str,
+    code: Option<&str>,
+    draft: &mut Draft,
+) -> Least {
+    // What the next boot loads is another question, and need not be asked at each trial.
+    let model = Snapshot { boot: Boot::nothing(), ..seen.clone() };
+    let mut trial = Trial { policy, id, model, made: Vec::new(), openings: Vec::new() };
     let mut now = judgement.clone();
     let mut given_up: Vec<(Family, u16)> = Vec::new();
     for _ in 0..LIMIT {
@@ -50,13 +74,13 @@ pub fn mend(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
         match trial.open(&bar, &intent) {
             Ok(()) => now = judge(policy, &trial.model),
             Err(why) => {
-                let code = crate::judge::blame::code(&bar.blocked.by, bar.blocked.symptom).unwrap_or("firewall.drop");
-                draft.decline(code, &why);
+                let own = || crate::judge::blame::code(&bar.blocked.by, bar.blocked.symptom).unwrap_or("firewall.drop");
+                draft.decline(code.unwrap_or_else(own), &why);
                 given_up.push((bar.demand.family, bar.demand.port));
             }
         }
     }
-    trial.into_steps(draft);
+    trial.into_least()
 }
 
 /// The widest thing in the way of the first demand that the firewall does not meet.
@@ -89,7 +113,6 @@ fn next_bar<'a>(
 struct Trial<'a> {
     policy: &'a Policy,
     id: &'a str,
-    seen: &'a Snapshot,
     model: Snapshot,
     made: Vec<TableInserts>,
     openings: Vec<Step>,
@@ -210,27 +233,32 @@ impl Trial<'_> {
         }
     }
 
-    fn into_steps(self, draft: &mut Draft) {
-        let generation = self.seen.firewall.nft.present().map(|r| r.generation);
-        let mut tables: Vec<TableInserts> = Vec::new();
+    fn into_least(self) -> Least {
+        let mut rules: Vec<TableInserts> = Vec::new();
         for made in self.made {
             let same =
                 |t: &&mut TableInserts| (t.backend, t.family, &t.table) == (made.backend, made.family, &made.table);
-            match tables.iter_mut().find(same) {
+            match rules.iter_mut().find(same) {
                 Some(table) => table.inserts.extend(made.inserts),
-                None => tables.push(made),
+                None => rules.push(made),
             }
         }
-        draft.steps.extend(self.openings);
-        for TableInserts { backend, family, table, inserts } in tables {
-            let by_iptables = self.seen.firewall.table(backend, family, &table).is_some_and(|t| t.is_iptables());
-            let of = [Family::Ipv4, Family::Ipv6].into_iter().find(|f| ip_table(*f) == family);
-            draft.steps.push(match (by_iptables || backend == Backend::Legacy, of, generation) {
-                (true, Some(family), _) => Step::Iptables { backend, family, table, inserts },
-                (_, _, generation) => Step::Nft { generation: generation.unwrap_or(0), family, table, inserts },
-            });
-        }
+        Least { rules, openings: self.openings }
     }
+}
+
+/// One step for each table, by the tool that keeps it.
+fn steps(seen: &Snapshot, rules: Vec<TableInserts>) -> Vec<Step> {
+    let generation = seen.firewall.nft.present().map(|r| r.generation);
+    let step = |TableInserts { backend, family, table, inserts }| {
+        let by_iptables = seen.firewall.table(backend, family, &table).is_some_and(|t| t.is_iptables());
+        let of = [Family::Ipv4, Family::Ipv6].into_iter().find(|f| ip_table(*f) == family);
+        match (by_iptables || backend == Backend::Legacy, of) {
+            (true, Some(family)) => Step::Iptables { backend, family, table, inserts },
+            _ => Step::Nft { generation: generation.unwrap_or(0), family, table, inserts },
+        }
+    };
+    rules.into_iter().map(step).collect()
 }
 
 enum Effect {

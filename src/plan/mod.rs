@@ -7,6 +7,7 @@ pub mod accept;
 mod firewall;
 mod model;
 mod owner;
+mod persist;
 pub mod restraint;
 pub mod settle;
 mod sshd;
@@ -59,12 +60,25 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
         return Decision::Repair(Plan { id: id.to_owned(), steps: draft.steps, declined: draft.declined });
     }
     if intent.demands.iter().all(|d| d.whole == Standing::Met) {
-        return Decision::Healthy;
+        return last(policy, snapshot, id);
     }
     if draft.declined.is_empty() {
         draft.decline("path.disjoint", "whom to let in past all the gates, only the policy's sources can say");
     }
     Decision::Refuse(draft.declined)
+}
+
+/// Clients get in now: what is left is the next boot.
+fn last(policy: &Policy, snapshot: &Snapshot, id: &str) -> Decision {
+    let mut draft = Draft::default();
+    if policy.firewall.persist && policy.firewall.mode == Mode::Repair {
+        persist::mend(policy, snapshot, id, &mut draft);
+    }
+    match (draft.steps.is_empty(), draft.declined.is_empty()) {
+        (true, true) => Decision::Healthy,
+        (true, false) => Decision::Refuse(draft.declined),
+        _ => Decision::Repair(Plan { id: id.to_owned(), steps: draft.steps, declined: draft.declined }),
+    }
 }
 
 /// Says in each finding whether a repair would mend it, and how.
@@ -81,6 +95,13 @@ pub fn annotate(judgement: &mut Judgement, decision: &Decision) {
 /// Whether the step is what a finding calls for.
 pub fn mends(step: &Step, finding: &Finding) -> bool {
     let code = finding.code;
+    let evidence = |key: &str| finding.evidence.get(key).and_then(|value| value.as_str());
+    match (code, step) {
+        ("boot.firewall.drop", Step::Persist { path, .. }) => return evidence("file") == path.to_str(),
+        ("boot.firewall.drop", Step::UfwAllow { .. }) => return evidence("unit") == Some("ufw.service"),
+        ("boot.firewalld.lost", Step::FirewalldAllow { zone, .. }) => return evidence("zone") == Some(zone),
+        _ => {}
+    }
     let critical = finding.severity == crate::judge::Severity::Critical;
     if finding.severity == crate::judge::Severity::Info || !(critical || code.starts_with("sshd.")) {
         return false;
@@ -103,6 +124,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
             finding.code.starts_with("firewall.")
                 && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
         }
+        Step::Persist { .. } => false,
         _ => finding.code.starts_with("firewall."),
     }
 }

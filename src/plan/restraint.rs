@@ -173,7 +173,7 @@ fn thing(step: &Step) -> String {
         Step::UfwAllow { .. } | Step::UfwRebuild { .. } => "ufw's rules".to_owned(),
         Step::FirewalldAllow { zone, .. } => format!("firewalld's zone {}", escape(zone)),
         Step::FirewalldPanicOff => "firewalld's panic mode".to_owned(),
-        Step::WriteFile { path, .. } => escape(&path.to_string_lossy()),
+        Step::WriteFile { path, .. } | Step::Persist { path, .. } => escape(&path.to_string_lossy()),
         Step::SetMode { path, .. } | Step::MakeFolder { path, .. } => escape(&path.to_string_lossy()),
         Step::MakeKeys { .. } => "sshd's host keys".to_owned(),
         Step::MakeUser { name, .. } => format!("the user {}", escape(name)),

@@ -80,6 +80,14 @@ pub enum Step {
         content: Vec<u8>,
         reason: String,
     },
+    /// The same of a file that the next boot loads rules from. `model` is what the change comes down to in those rules.
+    Persist {
+        path: PathBuf,
+        #[serde(with = "content")]
+        content: Vec<u8>,
+        reason: String,
+        model: Vec<TableInserts>,
+    },
     /// Make host keys (ssh-keygen(1)); what lies in their place is no key, and kept for undo.
     MakeKeys {
         keys: Vec<NewKey>,

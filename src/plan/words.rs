@@ -35,7 +35,7 @@ impl Step {
                 vec![format!("let firewalld admit {} to tcp port {port} in zone {zone}, {lasting}", from(sources))]
             }
             Step::FirewalldPanicOff => vec!["end firewalld's panic mode".to_owned()],
-            Step::WriteFile { path, reason, .. } => {
+            Step::WriteFile { path, reason, .. } | Step::Persist { path, reason, .. } => {
                 vec![format!("write {}: {}", shown(path), escape(reason))]
             }
             Step::MakeKeys { keys } => {

@@ -4,6 +4,7 @@
 //! copy, and the kernel is asked again: those whom the plan lets in must get in, and nobody else who did not before.
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod clone;
 pub mod drill;
 pub mod layout;
@@ -93,6 +94,10 @@ pub enum RehearsalError {
     Sshd(String),
     #[error("on a copy the plan does not let {source_address} in to port {port}: {answer}")]
     StillShut { source_address: IpAddr, port: u16, answer: String },
+    #[error("load what the next boot loads: {0}")]
+    Boot(String),
+    #[error("on a copy {file} comes to other rules than it should")]
+    Otherwise { file: String },
     #[error("on a copy the plan also lets {source_address} in to {protocol} port {port}, which was closed to it")]
     Opened { source_address: IpAddr, protocol: &'static str, port: u16 },
 }
@@ -135,6 +140,9 @@ pub fn rehearse(
             }
             Err(error) => return Err(error),
         }
+    }
+    if plan.steps.iter().any(|s| matches!(s, Step::Persist { .. })) {
+        evidence.probes += boot::try_out(host, snapshot, &plan, policy)?;
     }
     evidence.milliseconds = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Rehearsed { plan, evidence })
@@ -181,37 +189,14 @@ impl Trial<'_> {
             let after = copy.ask(&asked, 1)?;
             Ok((copy.layout.missing.clone(), asked, before, after))
         })?;
-        let mut probes = asked.len() * 2;
-        let doubtful = |wrong: &dyn Fn(&Question, Answer, Answer) -> bool| {
-            let all = asked.iter().zip(before.iter().zip(&after));
-            all.filter(|(q, (b, a))| wrong(q, **b, **a)).map(|(q, _)| *q).collect::<Vec<Question>>()
-        };
-        let shut = doubtful(&|q, _, after| q.must_open && after != Answer::Open(q.flow.port));
-        let opened = doubtful(&|q, before, after| !q.may_open && !before.is_open() && after.is_open());
-        // Rates and histories are used up by asking: what is doubtful is asked again, alone, on a fresh copy.
-        probes += shut.len() + opened.len();
-        if !shut.is_empty() {
-            let again = self.on_a_copy(&sets, |copy| {
+        let mended = |doubtful: &[Question]| {
+            self.on_a_copy(&sets, |copy| {
                 self.apply(copy.host)?;
-                copy.ask(&shut, 0)
-            })?;
-            for (question, answer) in shut.iter().zip(again) {
-                if answer != Answer::Open(question.flow.port) {
-                    let (source_address, port) = (question.flow.source, question.flow.port);
-                    return Err(RehearsalError::StillShut { source_address, port, answer: answer.words() });
-                }
-            }
-        }
-        if !opened.is_empty() {
-            let again = self.on_a_copy(&sets, |copy| copy.ask(&opened, 0))?;
-            if let Some((question, _)) = opened.iter().zip(again).find(|(_, answer)| !answer.is_open()) {
-                return Err(RehearsalError::Opened {
-                    source_address: question.flow.source,
-                    protocol: question.flow.protocol.name(),
-                    port: question.flow.port,
-                });
-            }
-        }
+                copy.ask(doubtful, 0)
+            })
+        };
+        let as_it_is = |doubtful: &[Question]| self.on_a_copy(&sets, |copy| copy.ask(doubtful, 0));
+        let probes = compare(&asked, &before, &after, mended, as_it_is)?;
         Ok((missing, probes))
     }
 
@@ -246,6 +231,41 @@ impl Trial<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the answers are those that the plan is for; gives how many packets were sent. Rates and histories are used up by
+/// asking: what is doubtful is asked again, alone, on a fresh copy with the plan and on one without.
+fn compare(
+    asked: &[Question],
+    before: &[Answer],
+    after: &[Answer],
+    mended: impl FnOnce(&[Question]) -> Result<Vec<Answer>, RehearsalError>,
+    as_it_is: impl FnOnce(&[Question]) -> Result<Vec<Answer>, RehearsalError>,
+) -> Result<usize, RehearsalError> {
+    let doubtful = |wrong: &dyn Fn(&Question, Answer, Answer) -> bool| {
+        let all = asked.iter().zip(before.iter().zip(after));
+        all.filter(|(q, (b, a))| wrong(q, **b, **a)).map(|(q, _)| *q).collect::<Vec<Question>>()
+    };
+    let shut = doubtful(&|q, _, after| q.must_open && after != Answer::Open(q.flow.port));
+    let opened = doubtful(&|q, before, after| !q.may_open && !before.is_open() && after.is_open());
+    if !shut.is_empty() {
+        let again = mended(&shut)?;
+        if let Some((question, answer)) = shut.iter().zip(again).find(|(q, a)| *a != Answer::Open(q.flow.port)) {
+            let (source_address, port) = (question.flow.source, question.flow.port);
+            return Err(RehearsalError::StillShut { source_address, port, answer: answer.words() });
+        }
+    }
+    if !opened.is_empty() {
+        let again = as_it_is(&opened)?;
+        if let Some((question, _)) = opened.iter().zip(again).find(|(_, answer)| !answer.is_open()) {
+            return Err(RehearsalError::Opened {
+                source_address: question.flow.source,
+                protocol: question.flow.protocol.name(),
+                port: question.flow.port,
+            });
+        }
+    }
+    Ok(asked.len() * 2 + shut.len() + opened.len())
 }
 
 /// A copy of the rules, with clients before it.

@@ -1,7 +1,7 @@
 //! From rules to a plan to the kernel: what is judged, what is planned, and what a client sees then.
 
 use ssh_rescue::apply::insert;
-use ssh_rescue::facts::{Owners, Resources, Seen, Snapshot, Sshd, SshdFiles, Wrappers};
+use ssh_rescue::facts::{Boot, Owners, Resources, Seen, Snapshot, Sshd, SshdFiles, Wrappers};
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::judge::{Verdict, judge};
 use ssh_rescue::observe::firewall::firewall;
@@ -174,6 +174,7 @@ fn snapshot(host: &Host) -> Snapshot {
             conntrack: None,
             package_manager: None,
         },
+        boot: Boot::nothing(),
     }
 }
 

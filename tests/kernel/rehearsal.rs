@@ -39,6 +39,7 @@ pub fn snapshot(firewall: Firewall) -> Snapshot {
             conntrack: None,
             package_manager: None,
         },
+        boot: Boot::nothing(),
     }
 }
 

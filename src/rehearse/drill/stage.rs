@@ -19,6 +19,16 @@ const HOST: [(&str, u8); 2] = [("192.0.2.10", 24), ("2001:db8:2::10", 64)];
 const ROUTER: [(&str, u8); 2] = [("192.0.2.1", 24), ("2001:db8:2::1", 64)];
 const CLIENT: [(&str, u8); 2] = [("198.51.100.7", 32), ("2001:db8:100::7", 128)];
 
+/// Units that load rules at boot.
+const AT_BOOT: [&str; 6] = [
+    "firewalld.service",
+    "ip6tables.service",
+    "iptables.service",
+    "netfilter-persistent.service",
+    "nftables.service",
+    "ufw.service",
+];
+
 /// How long a client waits for a connection, and for the banner: libwrap keeps a client that it bars for five seconds.
 const CONNECT: Duration = Duration::from_millis(1200);
 const BANNER: Duration = Duration::from_millis(6500);
@@ -125,6 +135,14 @@ impl Stage<'_> {
             ("/etc/ssh/sshd_config", "Port 22\nUsePAM no\nHostKey /etc/ssh/ssh_host_ed25519_key\n"),
         ] {
             self.write(path, text)?;
+        }
+        // What the live host's next boot loads is no matter of this one.
+        for unit in AT_BOOT {
+            let path = format!("/etc/systemd/system/{unit}");
+            let _ = std::fs::remove_file(&path);
+            let _ = std::fs::create_dir_all("/etc/systemd/system");
+            let masked = std::os::unix::fs::symlink("/dev/null", &path);
+            masked.map_err(|source| DrillError::Write { path: path.into(), source })?;
         }
         for path in ["/etc/ssh/sshd_not_to_be_run", "/etc/nologin", "/etc/ufw/ufw.conf"] {
             let _ = std::fs::remove_file(path);

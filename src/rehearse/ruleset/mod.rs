@@ -13,7 +13,8 @@ use thiserror::Error;
 use super::layout::{Layout, set_up};
 use crate::facts::{Address, Family, Link, Net, Route, RouteKind, Seen, escape};
 use crate::host::{Call, FileError, Host, Output, RunError, Scratch, ScratchError};
-use text::{devices, disowned, disowned_json};
+use text::disowned_json;
+pub(super) use text::{devices, disowned};
 
 /// No saved ruleset is larger: fifty thousand rules are some 5 MB.
 const LIMIT: u64 = 64 << 20;

@@ -51,7 +51,7 @@ fn names_six(file: &Path) -> bool {
 }
 
 /// The text without `owner` among a table's flags: an owned table goes when the tool that loaded it ends.
-pub(super) fn disowned(text: &str) -> String {
+pub(in crate::rehearse) fn disowned(text: &str) -> String {
     let flags = |line: &str| {
         let words = line.trim().strip_prefix("flags ")?.trim_end_matches(';');
         let all: Vec<_> = words.split(',').map(str::trim).collect();
@@ -85,7 +85,7 @@ pub(super) fn disowned_json(text: &str) -> String {
 }
 
 /// The devices that chains and flowtables are bound to: the words after `device` and `devices =`.
-pub(super) fn devices(text: &str) -> Vec<String> {
+pub(in crate::rehearse) fn devices(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut add = |word: &str| {
         let name = word.trim_matches(|c: char| c == '"' || c == ';' || c.is_whitespace());

@@ -1,0 +1,65 @@
+//! What the next boot loads.
+
+use std::path::PathBuf;
+
+use super::{Family, Firewall, Seen, Table};
+
+/// The rules of the next boot, and where they come from.
+#[derive(Debug, Clone)]
+pub struct Boot {
+    pub loaders: Vec<Loader>,
+    /// firewalld's unit is enabled: the next boot has its permanent zones, whatever runs now.
+    pub firewalld: bool,
+    /// What the loaders make, as the kernel has read it in a scratch namespace. Absent where nothing loads rules at boot.
+    pub firewall: Seen<Firewall>,
+}
+
+/// One text that an enabled unit loads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loader {
+    pub unit: String,
+    pub tool: LoadTool,
+    /// For ufw the file that holds its user's rules.
+    pub file: PathBuf,
+    pub text: String,
+    /// What is loaded before the text and after it; empty but for ufw, which loads more than one file.
+    pub head: String,
+    pub tail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadTool {
+    /// `nft -f`
+    Nft,
+    /// `iptables-restore`, `ip6tables-restore`
+    Restore(Family),
+    /// The same with `--noflush`.
+    Add(Family),
+    /// ufw's own start.
+    Ufw(Family),
+}
+
+impl Loader {
+    pub fn whole(&self) -> String {
+        [self.head.as_str(), &self.text, &self.tail].concat()
+    }
+}
+
+impl Boot {
+    pub fn nothing() -> Boot {
+        Boot { loaders: Vec::new(), firewalld: false, firewall: Seen::Absent }
+    }
+
+    /// Where a table of the next boot's rules comes from.
+    pub fn loader_of(&self, table: &Table) -> Option<&Loader> {
+        let line = format!("*{}", table.name);
+        let saved = |l: &&Loader| match l.tool {
+            LoadTool::Nft => false,
+            LoadTool::Restore(family) | LoadTool::Add(family) | LoadTool::Ufw(family) => {
+                table.is_iptables() && table.family.ip() == Some(family) && l.whole().lines().any(|l| l.trim() == line)
+            }
+        };
+        let nft = |l: &&Loader| l.tool == LoadTool::Nft;
+        self.loaders.iter().find(saved).or_else(|| self.loaders.iter().find(nft))
+    }
+}

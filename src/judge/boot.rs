@@ -1,0 +1,222 @@
+//! Whether clients will still get in after the next boot.
+
+use serde_json::json;
+
+use super::{Finding, Intent, PathGates, Severity, blame, paths, rules_alone};
+use crate::facts::{Firewalld, Loader, RuleRef, Snapshot, Table, Zone, escape};
+use crate::policy::{Mode, Policy};
+
+/// The rules of the next boot, path by path; nothing else of the host is judged. Empty where nothing loads any.
+pub fn gates(policy: &Policy, snapshot: &Snapshot) -> Vec<PathGates> {
+    let Some(booted) = snapshot.booted() else { return Vec::new() };
+    paths(policy, &snapshot.net).into_iter().map(|path| rules_alone(policy, &booted, path)).collect()
+}
+
+pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
+    // Without root's rights much cannot be read, which is said once and elsewhere.
+    if policy.firewall.mode == Mode::Off || !snapshot.privileged {
+        return Vec::new();
+    }
+    let mut out: Vec<Finding> = Vec::new();
+    if let Some(why) = snapshot.boot.firewall.unreadable() {
+        out.push(unknown(format!("it is not known which rules the next boot loads: {}", escape(why)), json!({})));
+    }
+    let gates = gates(policy, snapshot);
+    for found in blame::findings(&Intent::of(policy, snapshot, &gates), &gates) {
+        match (found.severity, found.code) {
+            (Severity::Critical, _) => out.push(barred(snapshot, found)),
+            (_, "path.unknown") => out.push(unknown(format!("after the next boot {}", found.summary), found.evidence)),
+            _ => {}
+        }
+    }
+    if snapshot.boot.firewalld {
+        match snapshot.owners.firewalld.present() {
+            Some(firewalld) => out.extend(lost(policy, snapshot, firewalld)),
+            None if snapshot.owners.firewalld.is_absent() => {
+                let words = "firewalld is enabled and does not run: what it lets in after the next boot is not known";
+                out.push(unknown(words.to_owned(), json!({"unit": "firewalld.service"})));
+            }
+            None => {}
+        }
+    }
+    out
+}
+
+fn unknown(summary: String, evidence: serde_json::Value) -> Finding {
+    Finding { code: "boot.unknown", severity: Severity::Warning, summary, evidence, mendable: false, mend: None }
+}
+
+/// What a finding about the rules of now becomes where they are those of the next boot.
+fn barred(snapshot: &Snapshot, found: Finding) -> Finding {
+    let mut evidence = found.evidence;
+    let mut from = String::new();
+    if let Some(loader) = loader(snapshot, &evidence) {
+        from = format!(", as {} loads it from {}", loader.unit, escape(&loader.file.to_string_lossy()));
+        evidence["unit"] = json!(loader.unit);
+        evidence["file"] = json!(loader.file);
+    }
+    Finding {
+        code: "boot.firewall.drop",
+        severity: Severity::Warning,
+        summary: format!("after the next boot {}{from}", found.summary),
+        evidence,
+        mendable: false,
+        mend: None,
+    }
+}
+
+fn loader<'a>(snapshot: &'a Snapshot, evidence: &serde_json::Value) -> Option<&'a Loader> {
+    let place = evidence.get("by")?.get("where")?.as_str()?;
+    let is_there = |table: &&Table| {
+        let at = |chain: &str| RuleRef {
+            backend: table.backend,
+            family: table.family,
+            table: table.name.clone(),
+            chain: chain.to_owned(),
+            index: None,
+        };
+        table.chains.iter().any(|c| at(&c.name).to_string() == place)
+    };
+    let table = snapshot.boot.firewall.present()?.tables().find(is_there)?;
+    snapshot.boot.loader_of(table)
+}
+
+/// Openings of firewalld that are not in its permanent zones. Only what is plain to see: a rich rule or a service of one's own
+/// may do anything.
+fn lost(policy: &Policy, snapshot: &Snapshot, firewalld: &Firewalld) -> Vec<Finding> {
+    let mut out: Vec<Finding> = Vec::new();
+    for path in paths(policy, &snapshot.net) {
+        let Some(zone) = zone_of(firewalld, &path.interface) else { continue };
+        if !loses(zone, path.port) {
+            continue;
+        }
+        let words = format!(
+            "firewalld admits port {} in zone {} now, and not any more after its next reload or the next boot",
+            path.port,
+            escape(&zone.name)
+        );
+        if out.iter().all(|f| f.summary != words) {
+            let evidence = json!({"zone": zone.name, "port": path.port, "interface": path.interface});
+            out.push(Finding {
+                code: "boot.firewalld.lost",
+                severity: Severity::Warning,
+                summary: words,
+                evidence,
+                mendable: false,
+                mend: None,
+            });
+        }
+    }
+    out
+}
+
+/// The zone that an interface is in.
+pub fn zone_of<'a>(firewalld: &'a Firewalld, interface: &str) -> Option<&'a Zone> {
+    let of_interface = firewalld.interface_zones.iter().find(|(name, _)| name == interface);
+    let name = of_interface.map_or(&firewalld.default_zone, |(_, zone)| zone);
+    firewalld.zones.iter().find(|z| z.name == *name)
+}
+
+/// Whether the zone admits the port now, and its permanent form surely does not.
+pub fn loses(zone: &Zone, port: u16) -> bool {
+    let tcp = format!("{port}/tcp");
+    let service = |services: &[String]| port == 22 && services.iter().any(|s| s == "ssh");
+    let now = service(&zone.services) || zone.ports.contains(&tcp);
+    let closed = zone.permanent_target.as_deref().is_some_and(|target| target != "ACCEPT");
+    let plain = zone.permanent_rich_rules.is_empty()
+        && zone.permanent_ports.iter().all(|p| !p.contains('-'))
+        && zone.permanent_services.iter().all(|s| zone.services.contains(s));
+    now && closed && plain && !service(&zone.permanent_services) && !zone.permanent_ports.contains(&tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::healthy;
+    use super::super::judge;
+    use super::*;
+    use crate::facts::{
+        Backend, BaseChain, Boot, Chain, ChainKind, Family, Firewall, Hook, LoadTool, NftRules, Policy as Last, RawNft,
+        Seen, TableFamily,
+    };
+    use crate::judge::Verdict;
+
+    /// `filter INPUT` of the next boot, with this policy, loaded from rules.v4.
+    fn next_boot(policy: Last) -> Boot {
+        let base = BaseChain { hook: Hook::Input, kind: ChainKind::Filter, priority: 0, policy, devices: Vec::new() };
+        let chain = Chain { name: "INPUT".into(), base: Some(base), rules: Vec::new() };
+        let table = Table {
+            backend: Backend::Nft,
+            family: TableFamily::Ip,
+            name: "filter".into(),
+            dormant: false,
+            owner: None,
+            chains: vec![chain],
+            sets: Vec::new(),
+        };
+        let rules = NftRules { generation: 1, tables: vec![table], raw: RawNft::default().into() };
+        Boot {
+            loaders: vec![Loader {
+                unit: "netfilter-persistent.service".into(),
+                tool: LoadTool::Restore(Family::Ipv4),
+                file: "/etc/iptables/rules.v4".into(),
+                text: "*filter\n:INPUT DROP [0:0]\nCOMMIT\n".into(),
+                head: String::new(),
+                tail: String::new(),
+            }],
+            firewalld: false,
+            firewall: Seen::Present(Firewall {
+                nft: Seen::Present(rules),
+                legacy4: Seen::Absent,
+                legacy6: Seen::Absent,
+                ipsets: Seen::Absent,
+                outside: Vec::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn reachable_now_and_not_after_a_reboot_is_at_risk() {
+        let mut snapshot = healthy();
+        snapshot.boot = next_boot(Last::Drop);
+        let judgement = judge(&Policy::default(), &snapshot);
+        assert_eq!(judgement.verdict, Verdict::AtRisk, "{}", judgement.sentence);
+        let finding = judgement.findings.iter().find(|f| f.code == "boot.firewall.drop").unwrap();
+        assert_eq!(finding.evidence["file"], "/etc/iptables/rules.v4");
+        assert!(finding.summary.contains("netfilter-persistent.service"), "{}", finding.summary);
+        snapshot.boot = next_boot(Last::Accept);
+        assert_eq!(judge(&Policy::default(), &snapshot).verdict, Verdict::Reachable);
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_said() {
+        let mut snapshot = healthy();
+        snapshot.boot.firewall = Seen::Unreadable("nft does not load /etc/nftables.conf: syntax error".into());
+        let findings = |snapshot: &Snapshot| -> Vec<_> {
+            findings(&Policy::default(), snapshot).iter().map(|f| (f.code, f.severity)).collect()
+        };
+        assert_eq!(findings(&snapshot), [("boot.unknown", Severity::Warning)]);
+        snapshot.privileged = false;
+        assert!(findings(&snapshot).is_empty());
+    }
+
+    #[test]
+    fn an_opening_of_firewalld_that_will_not_last_is_seen() {
+        let zone = |permanent: &[&str], rich: &[&str], target: Option<&str>| Zone {
+            name: "public".into(),
+            target: "default".into(),
+            services: vec!["ssh".into(), "dhcpv6-client".into()],
+            ports: Vec::new(),
+            rich_rules: Vec::new(),
+            permanent_services: permanent.iter().map(|s| (*s).to_owned()).collect(),
+            permanent_ports: Vec::new(),
+            permanent_rich_rules: rich.iter().map(|s| (*s).to_owned()).collect(),
+            permanent_target: target.map(str::to_owned),
+        };
+        assert!(loses(&zone(&["dhcpv6-client"], &[], Some("default")), 22));
+        assert!(!loses(&zone(&["ssh"], &[], Some("default")), 22));
+        assert!(!loses(&zone(&[], &[], Some("ACCEPT")), 22));
+        assert!(!loses(&zone(&[], &["rule service name=\"ssh\" accept"], Some("default")), 22), "not surely");
+        assert!(!loses(&zone(&["of-my-own"], &[], Some("default")), 22), "not surely");
+        assert!(!loses(&zone(&[], &[], None), 22), "a zone of the moment");
+    }
+}

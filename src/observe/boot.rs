@@ -1,0 +1,214 @@
+//! What the next boot loads: the texts of enabled units, and the rules that they make.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::decode::ufw::{self, UfwFiles};
+use crate::decode::unit_file::exec_start;
+use crate::facts::{Boot, Family, LoadTool, Loader, Net, Seen};
+use crate::host::Host;
+use crate::rehearse::boot::load;
+
+/// Where systemd looks for units, the first wins (systemd.unit(5)).
+const UNITS: [&str; 6] = [
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+    "/run/systemd/generator",
+];
+/// Targets that every boot reaches.
+const TARGETS: [&str; 8] =
+    ["sysinit", "basic", "network-pre", "network", "network-online", "multi-user", "graphical", "default"];
+const PLUGINS: &str = "/usr/share/netfilter-persistent/plugins.d";
+
+pub fn boot(host: &Host, net: &Net) -> Boot {
+    let firewalld = enabled("firewalld.service");
+    let (loaders, firewall) = match loaders(host) {
+        Ok(loaders) if loaders.is_empty() => (loaders, Seen::Absent),
+        Ok(loaders) => {
+            let firewall = match (conflict(&loaders, firewalld), host.privileged()) {
+                (Some(why), _) => Seen::Unreadable(why),
+                (None, false) => Seen::Unreadable("root is needed to load its rules in a scratch namespace".into()),
+                (None, true) => load(host, net, &loaders).map_or_else(Seen::Unreadable, Seen::Present),
+            };
+            (loaders, firewall)
+        }
+        Err(why) => (Vec::new(), Seen::Unreadable(why)),
+    };
+    Boot { loaders, firewalld, firewall }
+}
+
+/// What is loaded side by side must not depend on who comes first.
+fn conflict(loaders: &[Loader], firewalld: bool) -> Option<String> {
+    let first = loaders.first()?;
+    let flushes = |l: &Loader| match l.tool {
+        LoadTool::Nft => l.text.lines().any(|line| line.trim_start().starts_with("flush ruleset")),
+        LoadTool::Restore(_) => true,
+        LoadTool::Add(_) | LoadTool::Ufw(_) => false,
+    };
+    let other = loaders.iter().find(|l| service(&l.unit) != service(&first.unit));
+    let (one, two) = match other {
+        Some(other) if loaders.iter().any(flushes) => (&first.unit, other.unit.as_str()),
+        None if firewalld && flushes(first) => (&first.unit, "firewalld.service"),
+        _ => return None,
+    };
+    Some(format!("{one} and {two} are both enabled, and which of them has the last word is not known"))
+}
+
+/// The units of iptables load one family each, and are one service.
+fn service(unit: &str) -> &str {
+    unit.strip_prefix("ip6tables").map_or(unit, |_| "iptables.service")
+}
+
+fn loaders(host: &Host) -> Result<Vec<Loader>, String> {
+    let mut out = Vec::new();
+    if enabled("nftables.service") {
+        out.extend(by_command(host, "nftables.service", LoadTool::Nft)?);
+    }
+    if enabled("netfilter-persistent.service") {
+        out.extend(netfilter_persistent(host)?);
+    }
+    for (unit, family) in [("iptables.service", Family::Ipv4), ("ip6tables.service", Family::Ipv6)] {
+        if enabled(unit) {
+            out.extend(by_command(host, unit, LoadTool::Restore(family))?);
+        }
+    }
+    if enabled("ufw.service") {
+        out.extend(ufw(host)?);
+    }
+    Ok(out)
+}
+
+/// Whether a boot starts the unit, as `systemctl enable` has linked it.
+fn enabled(unit: &str) -> bool {
+    let there = |path: PathBuf| path.symlink_metadata().is_ok();
+    let Some(file) = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|p| there(p.clone())) else {
+        return false;
+    };
+    // A link to /dev/null, or an empty file: masked.
+    if !file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+        return false;
+    }
+    UNITS.iter().any(|dir| {
+        let wanted = |kind: &str| {
+            TARGETS.iter().any(|target| there(Path::new(dir).join(format!("{target}.target.{kind}")).join(unit)))
+        };
+        wanted("wants") || wanted("requires")
+    })
+}
+
+/// What the unit's own command loads.
+fn by_command(host: &Host, unit: &str, tool: LoadTool) -> Result<Option<Loader>, String> {
+    let commands = exec_start(&unit_files(host, unit)?);
+    let unknown = || format!("{unit} is enabled, and what it loads is not known");
+    let [command] = commands.as_slice() else { return Err(unknown()) };
+    let words: Vec<&str> = command.iter().map(String::as_str).collect();
+    let program = words.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+    let file = match (tool, program, words.get(1..).unwrap_or_default()) {
+        (LoadTool::Nft, "nft", ["-f", file]) => file,
+        (LoadTool::Restore(Family::Ipv4), "iptables.init", ["start"]) => "/etc/sysconfig/iptables",
+        (LoadTool::Restore(Family::Ipv6), "ip6tables.init", ["start"]) => "/etc/sysconfig/ip6tables",
+        (LoadTool::Restore(_), "iptables-restore" | "ip6tables-restore", [.., file]) => file,
+        _ => return Err(unknown()),
+    };
+    if !file.starts_with('/') || file.contains(['%', '$', '"', '\'']) {
+        return Err(unknown());
+    }
+    loader(host, unit, tool, file)
+}
+
+/// The unit file and its drop-ins, by the order of their names (systemd.unit(5)).
+fn unit_files(host: &Host, unit: &str) -> Result<Vec<Vec<u8>>, String> {
+    let read = |path: &Path| host.read(path).map_err(|e| crate::chain(&e));
+    let main = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|path| path.is_file());
+    let mut files: Vec<Vec<u8>> = main.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    let mut named: Vec<(std::ffi::OsString, PathBuf)> = Vec::new();
+    for dir in UNITS.iter().map(|dir| Path::new(dir).join(format!("{unit}.d"))) {
+        let entries = match std::fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(format!("list {}: {error}", dir.display())),
+        };
+        for path in entries.flatten().map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "conf")) {
+            let name = path.file_name().unwrap_or_default().to_owned();
+            if !named.iter().any(|(known, _)| *known == name) {
+                named.push((name, path));
+            }
+        }
+    }
+    named.sort();
+    for (_, path) in named.iter().filter(|(_, path)| path.is_file()) {
+        files.push(read(path)?);
+    }
+    Ok(files)
+}
+
+/// None where the file is not there: nothing is loaded then.
+fn loader(host: &Host, unit: &str, tool: LoadTool, file: &str) -> Result<Option<Loader>, String> {
+    let Some(text) = text(host, file)? else { return Ok(None) };
+    Ok(Some(Loader { head: String::new(), tail: String::new(), unit: unit.to_owned(), tool, file: file.into(), text }))
+}
+
+fn text(host: &Host, file: &str) -> Result<Option<String>, String> {
+    match host.see(Path::new(file)) {
+        Seen::Present(bytes) => {
+            String::from_utf8(bytes).map(Some).map_err(|_| format!("{file} is loaded at boot, and is not text"))
+        }
+        Seen::Absent => Ok(None),
+        Seen::Unreadable(why) => Err(why),
+    }
+}
+
+/// Debian's iptables-persistent: a plugin for each family.
+fn netfilter_persistent(host: &Host) -> Result<Vec<Loader>, String> {
+    const UNIT: &str = "netfilter-persistent.service";
+    let options = text(host, "/etc/default/netfilter-persistent")?.unwrap_or_default();
+    let families = [
+        ("15-ip4tables", "IPTABLES_RESTORE_NOFLUSH", "/etc/iptables/rules.v4", Family::Ipv4),
+        ("25-ip6tables", "IP6TABLES_RESTORE_NOFLUSH", "/etc/iptables/rules.v6", Family::Ipv6),
+    ];
+    let mut out = Vec::new();
+    for (plugin, option, file, family) in families {
+        if Path::new(PLUGINS).join(plugin).exists() {
+            let add = ufw::value(&options, option).is_some_and(|v| v == "yes");
+            let tool = if add { LoadTool::Add(family) } else { LoadTool::Restore(family) };
+            out.extend(loader(host, UNIT, tool, file)?);
+        }
+    }
+    Ok(out)
+}
+
+fn ufw(host: &Host) -> Result<Vec<Loader>, String> {
+    const UNIT: &str = "ufw.service";
+    let wanted = |file: &str| {
+        text(host, file)?.ok_or_else(|| format!("{UNIT} is enabled, and {file}, which it loads, is not there"))
+    };
+    if !text(host, "/etc/ufw/ufw.conf")?.is_some_and(|conf| ufw::yes(&conf, "ENABLED")) {
+        return Ok(Vec::new());
+    }
+    let defaults = wanted("/etc/default/ufw")?;
+    if ufw::yes(&defaults, "MANAGE_BUILTINS") {
+        return Err("ufw takes the built-in chains for itself (MANAGE_BUILTINS), which is not modelled".into());
+    }
+    let mut out = Vec::new();
+    for (family, six) in [(Family::Ipv4, ""), (Family::Ipv6, "6")] {
+        let tool = LoadTool::Ufw(family);
+        if family == Family::Ipv6 && !ufw::yes(&defaults, "IPV6") {
+            let (file, head) = (PathBuf::from("/etc/default/ufw"), ufw::SHUT.to_owned());
+            out.push(Loader { unit: UNIT.into(), tool, file, text: String::new(), head, tail: String::new() });
+            continue;
+        }
+        let files = UfwFiles {
+            defaults: defaults.clone(),
+            before: wanted(&format!("/etc/ufw/before{six}.rules"))?,
+            after: wanted(&format!("/etc/ufw/after{six}.rules"))?,
+        };
+        let file = format!("/etc/ufw/user{six}.rules");
+        let parts = ufw::start(&files, family);
+        let (head, tail) = parts.ok_or("/etc/default/ufw has a policy that ufw does not know")?;
+        out.push(Loader { unit: UNIT.into(), tool, text: wanted(&file)?, file: file.into(), head, tail });
+    }
+    Ok(out)
+}
