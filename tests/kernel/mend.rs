@@ -153,7 +153,7 @@ fn snapshot(host: &Host) -> Snapshot {
         net: net(65534),
         firewall: firewall(host),
         owners: Owners { ufw: Seen::Absent, firewalld: Seen::Absent, fail2ban_running: false, docker_running: false },
-        listeners: Seen::Absent,
+        listeners: Seen::Present(Vec::new()),
         sshd: Sshd {
             binary: Seen::Absent,
             test: Seen::Absent,
