@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 use ssh_rescue::host::{Call, Host, Output};
@@ -20,25 +20,30 @@ use super::client::Wire;
 const PROGRAM: &str = "/usr/bin/ssh-rescue";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Mounts (in a mount namespace of its own) what the host is made of, and becomes systemd-nspawn.
+/// Mounts what the host is made of and boots it, as the first process of namespaces of its own: with it the kernel ends all
+/// that it has started, whatever ends this test.
 const BOOT: &str = r#"set -e
 root=$1 folder=$2 namespace=$3 program=$4; shift 4
 for cgroup; do echo $$ >"$cgroup/cgroup.procs"; done
 mount -t tmpfs -o mode=0755,size=160m hosts "$folder"
 mkdir "$folder/upper" "$folder/work" "$folder/root"
 mount -t overlay -o "lowerdir=$root,upperdir=$folder/upper,workdir=$folder/work" hosts "$folder/root"
+touch "$folder/namespace"
+mount --bind "$namespace" "$folder/namespace"
+mount -t proc proc /proc
 # What systemd-nspawn keeps beside a host.
 mount -t tmpfs -o mode=0755 hosts /run
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-exec systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --machine=rescued --hostname=rescued \
+systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --machine=rescued --hostname=rescued \
     --link-journal=no --resolv-conf=off --timezone=off --directory="$folder/root" \
-    --network-namespace-path="$namespace" --capability=CAP_NET_ADMIN \
+    --network-namespace-path="$folder/namespace" --capability=CAP_NET_ADMIN \
     --bind=/dev/net/tun --bind-ro="$program:/usr/bin/ssh-rescue"
+exit $?
 "#;
 
 pub struct Booted {
     pub wire: Wire,
-    nspawn: Child,
+    boots: Child,
     leader: Option<Pid>,
     console: NamedTempFile,
     cgroups: Vec<PathBuf>,
@@ -56,7 +61,18 @@ impl Booted {
         let cgroups = cgroups(&name);
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "--propagation", "private", "sh", "-c", BOOT, "boot"])
+            .args([
+                "--mount",
+                "--propagation",
+                "private",
+                "--pid",
+                "--fork",
+                "--kill-child=KILL",
+                "sh",
+                "-c",
+                BOOT,
+                "boot",
+            ])
             .args([root, folder.path(), &wire.namespace, Path::new(env!("CARGO_BIN_EXE_ssh-rescue"))])
             .args(&cgroups)
             .stdin(Stdio::null())
@@ -66,8 +82,8 @@ impl Booted {
         let bound = unsafe {
             command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(std::io::Error::from))
         };
-        let nspawn = bound.spawn().expect("systemd-nspawn");
-        let mut host = Booted { wire, nspawn, leader: None, console, cgroups, _folder: folder };
+        let boots = bound.spawn().expect("unshare");
+        let mut host = Booted { wire, boots, leader: None, console, cgroups, _folder: folder };
         host.wait();
         host
     }
@@ -75,7 +91,7 @@ impl Booted {
     fn wait(&mut self) {
         let end = Instant::now() + DEADLINE;
         while Instant::now() < end {
-            if let Some(leader) = leader(self.nspawn.id()) {
+            if let Some(leader) = leader(self.boots.id()) {
                 self.leader = Some(leader);
                 // "Degraded" would be a root that does not fit systemd-nspawn.
                 if self.run("systemctl is-system-running --wait").stdout == b"running\n" {
@@ -84,13 +100,14 @@ impl Booted {
                     return;
                 }
             }
-            if let Ok(Some(status)) = self.nspawn.try_wait() {
+            if let Ok(Some(status)) = self.boots.try_wait() {
                 panic!("the host does not boot ({status}): {}", self.said());
             }
             sleep(Duration::from_millis(20));
         }
-        let failed = self.run("systemctl --no-pager --failed; systemctl --no-pager list-jobs");
-        panic!("the host does not boot: {}\n{}", String::from_utf8_lossy(&failed.stdout), self.said());
+        let failed =
+            self.leader.map(|_| self.run("systemctl --no-pager --failed; systemctl --no-pager list-jobs").stdout);
+        panic!("the host does not boot: {}\n{}", String::from_utf8_lossy(&failed.unwrap_or_default()), self.said());
     }
 
     fn said(&self) -> String {
@@ -143,24 +160,21 @@ impl Booted {
 
 impl Drop for Booted {
     fn drop(&mut self) {
-        // With its first process the kernel ends all the others of the host.
-        let ended = self.leader.is_some_and(|leader| kill(leader, Signal::SIGKILL).is_ok());
-        if !ended {
-            let _ = self.nspawn.kill();
-        }
-        let _ = self.nspawn.wait();
+        // With this one ends the first process of its namespace, and with that the kernel ends all others.
+        let _ = self.boots.kill();
+        let _ = self.boots.wait();
         for cgroup in &self.cgroups {
             remove(cgroup);
         }
     }
 }
 
-/// The host's first process: the child of systemd-nspawn that is in another process namespace and runs systemd.
-fn leader(nspawn: u32) -> Option<Pid> {
-    let children = fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
-    children.split_whitespace().find_map(|pid| {
+/// The host's first process: below `process` the one that runs systemd.
+fn leader(process: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    children.split_whitespace().filter_map(|pid| pid.parse().ok()).find_map(|pid: u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        (name == "systemd\n").then(|| pid.parse().map(Pid::from_raw).ok())?
+        if name == "systemd\n" { Some(Pid::from_raw(pid as i32)) } else { leader(pid) }
     })
 }
 
