@@ -67,7 +67,7 @@ pub const BROKEN: &[Broken] = &[
         name: "an sshd that hangs when it is tested",
         make: "systemctl stop ssh; mkfifo /etc/ssh/sshd_config.d/fifo.conf",
         sees: [Refused; 2],
-        outcome: "blocked",
+        outcome: "refused",
         says: "sshd did not end within",
         finding: Some("sshd.config.unreadable"),
         mend: "rm /etc/ssh/sshd_config.d/fifo.conf",
