@@ -5,7 +5,7 @@ FUZZ_RUNS ?= 1000000
 PAIRS ?= 10000000
 SEED ?= 1000000
 
-.PHONY: help setup build static test drill lint deny bench fuzz man manuals oracle
+.PHONY: help setup build static test drill lint deny bench fuzz man manuals oracle install deb rpm
 
 help:
 	@echo 'make drill   lock scratch hosts out in many ways and rescue them (root)'
@@ -14,6 +14,8 @@ help:
 	@echo 'make static  one file that runs on every distribution, target/static/ssh-rescue'
 	@echo 'make lint    formatting, clippy, man pages'
 	@echo 'make deny    advisories, licences, bans and sources of the dependencies'
+	@echo 'make install what the packages hold, into DESTDIR or this system (root)'
+	@echo 'make deb     the Debian package; make rpm: the other one; both in target/packages'
 	@echo 'make manuals man pages and completions, from what the command line says'
 	@echo 'make bench   benchmarks on scratch hosts; writes docs/benchmarks.md (root)'
 	@echo 'make oracle  the judge against the kernel, PAIRS of ruleset and source, from SEED on (root)'
@@ -41,6 +43,27 @@ lint: man
 
 man:
 	for page in packaging/man/*.[158]; do [ ! -e "$$page" ] || mandoc -T lint -W warning "$$page" || exit 1; done
+
+install: static
+	install -D -m 0755 target/static/ssh-rescue $(DESTDIR)/usr/bin/ssh-rescue
+	[ -e $(DESTDIR)/etc/ssh-rescue/policy.toml ] || install -D -m 0644 packaging/policy.toml $(DESTDIR)/etc/ssh-rescue/policy.toml
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket
+	install -D -m 0644 systemd/tmpfiles.d.conf $(DESTDIR)/usr/lib/tmpfiles.d/ssh-rescue.conf
+	install -D -m 0644 systemd/sysusers.d.conf $(DESTDIR)/usr/lib/sysusers.d/ssh-rescue.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man8 packaging/man/*.8
+	install -D -m 0644 -t $(DESTDIR)/usr/share/man/man5 packaging/man/*.5
+	install -D -m 0644 packaging/completions/ssh-rescue.bash $(DESTDIR)/usr/share/bash-completion/completions/ssh-rescue
+	install -D -m 0644 packaging/completions/_ssh-rescue $(DESTDIR)/usr/share/zsh/site-functions/_ssh-rescue
+	install -D -m 0644 packaging/completions/ssh-rescue.fish $(DESTDIR)/usr/share/fish/vendor_completions.d/ssh-rescue.fish
+	@[ -n "$(DESTDIR)" ] || echo 'now: systemctl daemon-reload && systemctl enable --now ssh-rescue.socket ssh-rescue.service'
+
+deb: static
+	./scripts/cargo-tool cargo-deb
+	$(CARGO) deb --no-build --no-strip --output target/packages/
+
+rpm: static
+	./scripts/cargo-tool cargo-generate-rpm
+	$(CARGO) generate-rpm --output target/packages/
 
 manuals:
 	mkdir -p packaging/man
