@@ -59,11 +59,15 @@ install: static
 
 deb: static
 	./scripts/cargo-tool cargo-deb
+	rm -f target/packages/*.deb
 	$(CARGO) deb --no-build --no-strip --output target/packages/
+	if command -v lintian >/dev/null; then lintian --fail-on error,warning target/packages/*.deb; fi
 
 rpm: static
 	./scripts/cargo-tool cargo-generate-rpm
+	rm -f target/packages/*.rpm
 	$(CARGO) generate-rpm --output target/packages/
+	if command -v rpmlint >/dev/null; then rpmlint -c packaging/rpm/rpmlint.toml target/packages/*.rpm; fi
 
 manuals:
 	mkdir -p packaging/man
