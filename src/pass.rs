@@ -14,7 +14,9 @@ use crate::observe::observe;
 use crate::plan::restraint::History;
 use crate::plan::{Decision, Declined, Plan, annotate, plan, question};
 use crate::policy::Policy;
-use crate::record::{LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, new_id, recover};
+use crate::record::{
+    LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, keep_healthy, kept_healthy, new_id, recover,
+};
 use crate::rehearse::{self, Evidence, rehearse};
 use crate::verify::{Aim, Verified, verify};
 
@@ -101,7 +103,7 @@ pub enum PassError {
 /// What a client sees, why, and what `repair` would do. Reads only.
 pub fn check(host: &Host, policy: &Policy) -> (Judgement, Decision) {
     let (mut snapshot, mut judgement) = look(host, policy);
-    let decision = consider(host, policy, &mut snapshot, &judgement, "check");
+    let decision = consider(host, &StateDir::default(), policy, &mut snapshot, &judgement, "check");
     annotate(&mut judgement, &decision);
     (judgement, decision)
 }
@@ -114,7 +116,17 @@ pub fn look(host: &Host, policy: &Policy) -> (Snapshot, Judgement) {
 }
 
 /// The plan, once sshd has said on a copy what the planner asks.
-pub fn consider(host: &Host, policy: &Policy, snapshot: &mut Snapshot, judgement: &Judgement, id: &str) -> Decision {
+pub fn consider(
+    host: &Host,
+    state: &StateDir,
+    policy: &Policy,
+    snapshot: &mut Snapshot,
+    judgement: &Judgement,
+    id: &str,
+) -> Decision {
+    if snapshot.sshd.test.present().is_some_and(|test| !test.passed) {
+        snapshot.sshd.files.kept = kept_healthy(host, state);
+    }
     while let Some(steps) = question(policy, snapshot, judgement, id) {
         let answer = rehearse::sshd::ask(host, snapshot, &steps, &change);
         snapshot.sshd.trials.push(answer);
@@ -163,7 +175,7 @@ pub fn walk(
 ) -> Result<Report, PassError> {
     let dry_run = ask.dry_run;
     let decide = |ask: &Ask<'_>, snapshot: &mut Snapshot, now: &Judgement, id: &str| {
-        allow(host, state, policy, ask, consider(host, policy, snapshot, now, id))
+        allow(host, state, policy, ask, consider(host, state, policy, snapshot, now, id))
     };
     let id = new_id();
     (ask.told)("plan");
@@ -181,7 +193,13 @@ pub fn walk(
     let mut report = Report::new(before, recovered);
     for _ in 0..ROUNDS {
         let plan = match decision {
-            Decision::Healthy => return Ok(report.end(Outcome::Healthy)),
+            Decision::Healthy => {
+                if !dry_run && !idle {
+                    // What a later repair may fall back on; that it could not be kept is no reason to fail.
+                    let _ = keep_healthy(host, state, policy, &snapshot);
+                }
+                return Ok(report.end(Outcome::Healthy));
+            }
             Decision::Refuse(declined) => return Ok(report.refused(declined)),
             Decision::Repair(plan) => plan,
         };

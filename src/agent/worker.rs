@@ -164,7 +164,7 @@ impl Worker {
         let (mut snapshot, judgement) = pass::look(&self.host, &policy);
         let owners = snapshot.listeners.present().into_iter().flatten().filter_map(|l| l.owners.present());
         let listeners = owners.flatten().map(|o| o.pid).filter(|pid| *pid > 1).collect();
-        let decision = pass::consider(&self.host, &policy, &mut snapshot, &judgement, "look");
+        let decision = pass::consider(&self.host, &self.state, &policy, &mut snapshot, &judgement, "look");
         let mut looked = Looked {
             judgement,
             report: None,
@@ -177,6 +177,10 @@ impl Worker {
             firewalld: snapshot.owners.firewalld.present().is_some(),
         };
         let Decision::Repair(plan) = &decision else {
+            if decision == Decision::Healthy {
+                // What a later repair may fall back on; that it could not be kept is no reason to fail.
+                let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
+            }
             self.patience.well();
             return looked;
         };

@@ -1,6 +1,7 @@
 //! What was done to this host and how it is taken back: one file a repair, written before the host is touched.
 #![forbid(unsafe_code)]
 
+mod healthy;
 mod history;
 mod hold;
 mod ledger;
@@ -16,6 +17,7 @@ use thiserror::Error;
 
 use crate::host::{FileError, ReplaceError};
 
+pub use healthy::{keep_healthy, kept_healthy};
 pub use history::{History, history};
 pub use hold::{Hold, REASON_LIMIT};
 pub use ledger::{Entry, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
@@ -106,6 +108,11 @@ impl StateDir {
     /// One JSON file for each repair.
     fn repairs(&self) -> PathBuf {
         self.state.join("repairs")
+    }
+
+    /// sshd's files of when it was healthy.
+    fn healthy(&self) -> PathBuf {
+        self.state.join("sshd")
     }
 
     /// The rulesets that were saved before a repair took them away.

@@ -1,0 +1,126 @@
+//! The files with which sshd was last seen healthy, in a small ring: what a repair falls back on.
+
+use serde::{Deserialize, Serialize};
+
+use super::{RecordError, StateDir, make_folder, new_id};
+use crate::facts::{Snapshot, TextFile};
+use crate::host::Host;
+use crate::judge::listener::serving;
+use crate::plan::Content;
+use crate::policy::Policy;
+
+/// Sets of files that are kept.
+const KEPT: usize = 5;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Set {
+    version: u32,
+    files: Vec<File>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct File {
+    path: std::path::PathBuf,
+    content: Content,
+}
+
+/// Keeps sshd's files if it is healthy: its test passes and it serves every port of the policy. A set that is as the youngest
+/// one is not written again.
+pub fn keep_healthy(host: &Host, state: &StateDir, policy: &Policy, snapshot: &Snapshot) -> Result<(), RecordError> {
+    let sshd = &snapshot.sshd;
+    let passes = sshd.test.present().is_some_and(|test| test.passed);
+    let whole = sshd.files.unreadable.is_none() && !sshd.files.config.is_empty();
+    if !passes || !whole || !policy.ssh.ports.iter().all(|&port| serving(snapshot, port)) {
+        return Ok(());
+    }
+    if kept_healthy(host, state).first() == Some(&sshd.files.config) {
+        return Ok(());
+    }
+    let file = |f: &TextFile| File { path: f.path.clone(), content: f.bytes.clone().into() };
+    let set = Set { version: 1, files: sshd.files.config.iter().map(file).collect() };
+    let folder = state.healthy();
+    make_folder(&folder)?;
+    let id = new_id();
+    let form = |source| RecordError::Form { id: id.clone(), source };
+    let text = serde_json::to_vec_pretty(&set).map_err(form)?;
+    let path = folder.join(format!("{id}.json"));
+    let what = "sshd's files".to_owned();
+    host.replace(&path, &text, 0o600).map_err(|source| RecordError::Save { what, source })?;
+    for old in names(state).into_iter().rev().skip(KEPT) {
+        let what = "sshd's files".to_owned();
+        host.delete(&folder.join(old)).map_err(|source| RecordError::Save { what, source })?;
+    }
+    Ok(())
+}
+
+/// The sets that were kept, the youngest first. One that cannot be read is as good as none.
+pub fn kept_healthy(host: &Host, state: &StateDir) -> Vec<Vec<TextFile>> {
+    let set = |name: String| {
+        let bytes = host.read(&state.healthy().join(name)).ok()?;
+        let set: Set = serde_json::from_slice(&bytes).ok()?;
+        let file = |f: File| TextFile { path: f.path, bytes: f.content.bytes().to_vec() };
+        Some(set.files.into_iter().map(file).collect())
+    };
+    names(state).into_iter().rev().take(KEPT).filter_map(set).collect()
+}
+
+/// The oldest first.
+fn names(state: &StateDir) -> Vec<String> {
+    let entries = std::fs::read_dir(state.healthy()).into_iter().flatten().flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let mut names: Vec<String> = names.filter(|n| n.ends_with(".json") && !n.starts_with('.')).collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::{ConfigTest, Seen};
+    use crate::judge::fixture::healthy;
+    use std::path::Path;
+
+    fn seen(text: &str) -> Snapshot {
+        let mut snapshot = healthy();
+        snapshot.sshd.files.config = vec![TextFile { path: "/etc/ssh/sshd_config".into(), bytes: text.into() }];
+        snapshot
+    }
+
+    fn texts(folder: &Path) -> Vec<String> {
+        let sets = kept_healthy(&Host::live(), &StateDir::at(folder, folder));
+        sets.iter().map(|set| String::from_utf8(set[0].bytes.clone()).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_last_healthy_sets_are_kept_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, state, policy) = (Host::live(), StateDir::at(folder.path(), folder.path()), Policy::default());
+        let keep = |snapshot: &Snapshot| keep_healthy(&host, &state, &policy, snapshot).unwrap();
+        keep(&seen("one"));
+        keep(&seen("one"));
+        assert_eq!(texts(folder.path()), ["one"]);
+        let mut broken = seen("broken");
+        broken.sshd.test = Seen::Present(ConfigTest { passed: false, status: 255, messages: Vec::new() });
+        keep(&broken);
+        keep(&Snapshot { listeners: Seen::Present(Vec::new()), ..seen("down") });
+        assert_eq!(texts(folder.path()), ["one"]);
+        for text in ["two", "three", "four", "five", "six"] {
+            // Ids sort by the second.
+            let last = std::fs::read_dir(state.healthy()).unwrap().count();
+            keep(&seen(text));
+            assert!(std::fs::read_dir(state.healthy()).unwrap().count() >= last);
+        }
+        let mut kept = texts(folder.path());
+        kept.sort();
+        assert_eq!(kept.len(), KEPT);
+    }
+
+    #[test]
+    fn a_set_that_is_none_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, state) = (Host::live(), StateDir::at(folder.path(), folder.path()));
+        keep_healthy(&host, &state, &Policy::default(), &seen("good")).unwrap();
+        std::fs::write(state.healthy().join("99991231T000000-0000.json"), "{").unwrap();
+        assert_eq!(texts(folder.path()), ["good"]);
+    }
+}
