@@ -28,6 +28,12 @@ pub fn pairs(host: &Host, keys: &[NewKey]) -> Result<Vec<Pair>, StepError> {
     keys.iter().map(|key| pair(host, key)).collect()
 }
 
+/// sshd takes any kind in any place, and the primes of RSA would be looked for twice.
+fn trial_pairs(host: &Host, keys: &[NewKey]) -> Result<Vec<Pair>, StepError> {
+    let quick = |key: &NewKey| NewKey { kind: "ed25519".into(), ..key.clone() };
+    keys.iter().map(|key| pair(host, &quick(key))).collect()
+}
+
 fn pair(host: &Host, key: &NewKey) -> Result<Pair, StepError> {
     let io = |source| crate::host::FileError::Io { action: "make a folder in", path: "/run".into(), source };
     let folder = tempfile::Builder::new().prefix(".ssh-rescue-keys").tempdir_in("/run").map_err(io)?;
@@ -128,7 +134,7 @@ pub fn change(host: &Host, step: &Step) -> Result<(), BoxedError> {
         Step::WriteFile { path, content, .. } => {
             files::before(host, path, content).and_then(|file| files::write(host, &file))
         }
-        Step::MakeKeys { keys } => pairs(host, keys).and_then(|pairs| install(host, &pairs)),
+        Step::MakeKeys { keys } => trial_pairs(host, keys).and_then(|pairs| install(host, &pairs)),
         Step::SetMode { path, owned } => Ok(host.set_owned(path, *owned)?),
         Step::MakeFolder { path, owned } => Ok(host.make_folder(path, *owned)?),
         Step::MakeUser { name, home, group } => make_user(host, name, home, *group),

@@ -10,7 +10,7 @@ use elf::endian::AnyEndian;
 
 use crate::decode::sshd_settings;
 use crate::facts::{Binary, ConfigTest, PathMode, Process, Seen, Settings};
-use crate::host::{Call, Host};
+use crate::host::{Call, Host, Scratch};
 
 const SSHD: [&str; 4] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/opt/openssh/sbin/sshd"];
 /// Where OpenSSH 9.8 and later keep the program that serves one connection (Debian; RHEL, Arch and upstream).
@@ -115,11 +115,27 @@ pub fn test(host: &Host, path: &str) -> (Seen<ConfigTest>, Seen<Settings>) {
         Err(why) => Seen::Unreadable(why),
     };
     // `-G` (OpenSSH 9.3) prints the settings without looking at keys and folders.
-    let settings = match run(&["-G"]) {
-        Ok(output) if output.ok() => Seen::Present(sshd_settings::settings(&output.stdout)),
+    let mut output = run(&["-G"]).ok();
+    let lacks = |m: &String| m.contains("Missing privilege separation directory: /run/sshd");
+    let folder = test.present().is_some_and(|t: &ConfigTest| t.messages.iter().all(lacks));
+    if folder && output.as_ref().is_none_or(|o| !o.ok()) {
+        let with_folder = |host: &Host| Ok(make_run_sshd().map(|()| host.run(&Call::new(path, &["-T"])).ok()));
+        output = host.scratch(Scratch::Files, with_folder).ok().and_then(Result::ok).flatten();
+    }
+    let settings = match output {
+        Some(output) if output.ok() => Seen::Present(sshd_settings::settings(&output.stdout)),
         _ => Seen::Absent,
     };
     (test, settings)
+}
+
+/// Makes sshd's folder as its unit does at the start, where it is not there; for a scratch host.
+pub fn make_run_sshd() -> io::Result<()> {
+    match std::fs::create_dir("/run/sshd") {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => std::fs::set_permissions("/run/sshd", PermissionsExt::from_mode(0o755)),
+    }
 }
 
 fn lines(text: &[u8]) -> Vec<String> {

@@ -1,13 +1,12 @@
 //! sshd asked on a copy: the steps are made on an /etc and a /run whose changes nobody else sees, and the host's own sshd
 //! tests them there.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::{BoxedError, RehearsalError};
 use crate::facts::{ConfigTest, Seen, Snapshot, Trial, escape};
 use crate::host::{Host, Scratch, ScratchError};
-use crate::observe::sshd::test;
+use crate::observe::sshd::{make_run_sshd, test};
 use crate::plan::Step;
 
 /// How steps are made: the same function by which `apply` makes them, called in the scratch namespace.
@@ -17,11 +16,7 @@ pub type Change<'a> = &'a (dyn Fn(&Host, &Step) -> Result<(), BoxedError> + Sync
 pub fn ask(host: &Host, snapshot: &Snapshot, steps: &[Step], change: Change<'_>) -> Trial {
     let inside = |host: &Host| {
         let made = steps.iter().try_for_each(|step| change(host, step));
-        // As sshd's unit makes it at the start, where it is not there yet.
-        if std::fs::create_dir("/run/sshd").is_ok() {
-            let mode = PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions("/run/sshd", mode).map_err(ScratchError::device("make /run/sshd"))?;
-        }
+        make_run_sshd().map_err(ScratchError::device("make /run/sshd"))?;
         Ok(made.map(|()| match snapshot.sshd.binary.present().map(|b| b.path.as_path()) {
             Some(sshd) => test(host, &sshd.to_string_lossy()),
             None => (Seen::Absent, Seen::Absent),

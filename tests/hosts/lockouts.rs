@@ -38,7 +38,7 @@ pub struct Lockout {
     pub bans: bool,
 }
 
-const fn lockout(name: &'static str, make: &'static str, sees: [Sight; 2]) -> Lockout {
+pub const fn lockout(name: &'static str, make: &'static str, sees: [Sight; 2]) -> Lockout {
     Lockout { name, make, sees, bans: false }
 }
 

@@ -8,6 +8,7 @@ mod client;
 mod lockouts;
 mod meant;
 mod seen;
+mod sshd;
 mod walk;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
             });
             trials.push(trial);
         };
-        for lockout in LOCKOUTS {
+        for lockout in LOCKOUTS.iter().chain(sshd::FAULTS) {
             row(
                 &format!("rescue: {}", lockout.name),
                 Box::new(move |host| {
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
                 }),
             );
         }
-        for meant in MEANT {
+        for meant in MEANT.iter().chain(sshd::OTHERS) {
             row(&format!("meant: {}", meant.name), Box::new(move |host| Ok(meant::leave(host, meant)?)));
         }
         for forced in FORCED {
@@ -56,6 +57,8 @@ fn main() -> ExitCode {
         for broken in BROKEN {
             row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(host, broken)?)));
         }
+        row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(host)?)));
+        row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(host)?)));
         row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(host)?)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -27,10 +27,11 @@ systemctl show -p Id,MainPID,ActiveState,UnitFileState,ActiveEnterTimestampMonot
 "#;
 
 /// The same as far as an undo can bring it back: contents, owners and modes. What firewalld keeps of a zone is asked of
-/// firewalld: it leaves a copy of each file that it writes. A service that was started and stopped has not failed any more.
+/// firewalld: it leaves a copy of each file that it writes, as userdel(8) does. A service that was started and stopped has not
+/// failed any more.
 const CONTENTS: &str = r#"
-find /etc -path /etc/firewalld/zones -prune -o -type f -printf '%p %m %U:%G\n' | sort
-find /etc -path /etc/firewalld/zones -prune -o -type f -exec cksum {} + | sort
+find /etc -path /etc/firewalld/zones -prune -o -type f ! -name '*-' -printf '%p %m %U:%G\n' | sort
+find /etc -path /etc/firewalld/zones -prune -o -type f ! -name '*-' -exec cksum {} + | sort
 systemctl show -p Id,ActiveState,LoadState,UnitFileState ssh.service ssh.socket firewalld ufw nftables | sed s/failed/inactive/
 if systemctl -q is-active firewalld; then firewall-cmd --permanent --list-all-zones; fi
 "#;

@@ -134,6 +134,7 @@ impl Attempt<'_> {
         loop {
             match &test {
                 Seen::Present(test) if test.passed => return Ok(settings),
+                Seen::Present(test) if self.is_made_at_start(test) && settings.is_some() => return Ok(settings),
                 // On a copy the folder is made.
                 Seen::Present(test) if self.is_made_at_start(test) => {}
                 Seen::Present(test) => self.remedy(test)?,

@@ -1,0 +1,133 @@
+//! What keeps sshd from answering, each as an admin makes it.
+
+use ssh_rescue::rehearse::drill::Sight::{Banner, NoBanner, Refused};
+
+use super::booted::Booted;
+use super::client::SOMEBODY;
+use super::lockouts::{Lockout, lockout};
+use super::meant::Meant;
+use super::seen::{differences, state, text};
+use super::walk::{expect, told, undo_all};
+
+pub const FAULTS: &[Lockout] = &[
+    lockout(
+        "sshd, a bad option",
+        "echo 'Bogus yes' >>/etc/ssh/sshd_config; systemctl restart ssh || true",
+        [Refused; 2],
+    ),
+    lockout(
+        "sshd, a bad option in a drop-in",
+        "echo 'Bogus yes' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh || true",
+        [Refused; 2],
+    ),
+    lockout(
+        "sshd, a bad value, and given up",
+        "sed -i '1i PermitRootLogin maybe\\nLoginGraceTime soon' /etc/ssh/sshd_config
+         for n in 1 2 3 4 5 6 7; do systemctl restart ssh || true; done",
+        [Refused; 2],
+    ),
+    lockout(
+        "sshd, a directive that may not stand in a Match block",
+        "printf 'Match User bob\\nX11Forwarding no\\nPort 22\\n' >>/etc/ssh/sshd_config; systemctl restart ssh || true",
+        [Refused; 2],
+    ),
+    lockout("sshd, no sshd_config", "mv /etc/ssh/sshd_config /root/; systemctl restart ssh || true", [Refused; 2]),
+    lockout("sshd, no host keys", "rm /etc/ssh/ssh_host_*; systemctl restart ssh || true; until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
+    lockout(
+        "sshd, explicit host keys that are not there",
+        "printf 'HostKey /etc/ssh/mine_rsa_key\\nHostKey /etc/ssh/mine_ed25519_key\\n' >/etc/ssh/sshd_config.d/50-mine.conf
+         systemctl restart ssh || true",
+        [Refused; 2],
+    ),
+    lockout("sshd, empty host keys", "for key in /etc/ssh/ssh_host_*_key; do : >$key; done; systemctl restart ssh || true
+         until systemctl -q is-failed ssh; do sleep 0.1; done", [
+        Refused, Refused,
+    ]),
+    lockout("sshd, host keys 0644", "chmod 0644 /etc/ssh/ssh_host_*_key; systemctl restart ssh || true; until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
+    lockout("sshd, the user is missing", "userdel sshd; systemctl restart ssh || true", [Refused; 2]),
+    lockout(
+        "sshd, an address that is not this host's",
+        "echo 'ListenAddress 203.0.113.200' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh || true",
+        [Refused; 2],
+    ),
+    lockout(
+        "sshd, another port",
+        "echo 'Port 2222' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh",
+        [Refused; 2],
+    ),
+    lockout(
+        "sshd, another port by its address",
+        "echo 'ListenAddress 0.0.0.0:2222' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh",
+        [Refused; 2],
+    ),
+    lockout(
+        "sshd, one family alone",
+        "sed -i '1i AddressFamily inet6' /etc/ssh/sshd_config; systemctl restart ssh",
+        [Refused, Banner],
+    ),
+    lockout("sshd, stopped and disabled", "systemctl disable --now ssh", [Refused; 2]),
+    lockout(
+        "sshd, all at once",
+        "printf 'Port 2222\\nBogus yes\\n' >/etc/ssh/sshd_config.d/50-mine.conf
+         chmod 0644 /etc/ssh/ssh_host_*_key; userdel sshd; systemctl restart ssh || true",
+        [Refused; 2],
+    ),
+];
+
+pub const OTHERS: &[Meant] = &[
+    Meant {
+        name: "another process on port 22",
+        make: "systemctl stop ssh; systemd-run --unit=squatter python3 -m http.server --bind :: 22
+               until curl -s -o /dev/null http://127.0.0.1:22 || ss -ltn | grep -q :22; do sleep 0.1; done",
+        sees: &[(SOMEBODY, [NoBanner; 2])],
+        verdict: "blocked",
+        refuses: Some("sshd.listener.stranger"),
+    },
+    Meant {
+        name: "another process on port 22 of one family",
+        make: "systemctl stop ssh; systemd-run --unit=squatter python3 -m http.server --bind 0.0.0.0 22
+               until ss -ltn | grep -q :22; do sleep 0.1; done
+               systemctl start ssh",
+        sees: &[(SOMEBODY, [NoBanner, Banner])],
+        verdict: "blocked",
+        refuses: Some("sshd.listener.stranger"),
+    },
+];
+
+/// While sshd serves, its broken files are mended only by the policy's word; what is connected stays so, and the next start
+/// works.
+pub fn next_start(host: &Booted) -> Result<(), String> {
+    host.sh("echo 'Bogus yes' >>/etc/ssh/sshd_config; systemctl disable ssh");
+    let before = state(host);
+    let check = host.rescue(&["check"]);
+    expect("the verdict", &text(&check["verdict"]), &"at-risk".to_owned()).map_err(|e| told(&e, &check))?;
+    let report = host.rescue(&["repair"]);
+    expect("a repair without the policy's word", &text(&report["outcome"]), &"healthy".to_owned())?;
+    expect("what it wrote", &differences(&before, &state(host)), &[vec![], vec![]])?;
+    host.sh("mkdir -p /etc/ssh-rescue; printf '[sshd]\npersist = true\n' >/etc/ssh-rescue/policy.toml");
+    let before = state(host);
+    let pid = host.sh("systemctl show -p MainPID --value ssh");
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    expect("the verdict after", &text(&report["after"]["verdict"]), &"reachable".to_owned())
+        .map_err(|e| format!("{e}\n{:#}", report["after"]["findings"]))?;
+    expect("sshd was left alone", &host.sh("systemctl show -p MainPID --value ssh"), &pid)?;
+    host.sh("systemctl is-enabled ssh; sshd -t");
+    undo_all(host)?;
+    expect("after the undo", &differences(&before, &state(host)), &[vec![], vec![]])
+}
+
+/// A reload for another port lets those who are connected stay.
+pub fn sessions(host: &Booted) -> Result<(), String> {
+    host.sh("echo 'Port 2222' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh");
+    let script = "exec 3<>/dev/tcp/127.0.0.1/2222; read -r -u 3 banner; echo \"$banner\"
+                  ssh-rescue repair >/dev/null 2>&1; echo \"repair $?\"
+                  printf 'SSH-2.0-x\\r\\n' >&3; head -c 6 <&3 | wc -c";
+    let said = host.sh(&format!("bash -c '{}'", script.replace('\'', "'\\''")));
+    let lines: Vec<&str> = said.lines().collect();
+    expect("a client that stays", &lines.first().is_some_and(|l| l.starts_with("SSH-2.0-")), &true)?;
+    // The rest is the answer to a client's first words.
+    expect("it is answered after the repair", &lines.last().copied(), &Some("6"))
+        .map_err(|e| format!("{e}\n{said}"))?;
+    expect("a client after the repair", &host.wire.see(SOMEBODY), &[Banner; 2])
+}
