@@ -17,7 +17,7 @@ use crate::plan::settle::Patience;
 use crate::plan::{Decision, annotate};
 use crate::policy::Policy;
 use crate::record::{
-    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, recover, undo,
+    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, keep_healthy, recover, undo,
 };
 
 /// After a repair that came to nothing the host is looked at again; each time it is four times as long.

@@ -21,6 +21,8 @@ pub fn settings(text: &[u8]) -> Settings {
             "denyusers" => out.deny_users.extend(words()),
             "allowgroups" => out.allow_groups.extend(words()),
             "denygroups" => out.deny_groups.extend(words()),
+            "authorizedkeysfile" => out.authorized_keys.extend(words()),
+            "strictmodes" => out.strict_modes = value == "yes",
             "hostkey" => out.host_keys.push(value.to_owned()),
             _ => {}
         }
@@ -43,7 +45,7 @@ mod tests {
     fn the_output_of_sshd_is_read() {
         let text = "port 22\nport 2222\naddressfamily any\nlistenaddress [::]:22\nlistenaddress 192.0.2.1:2222 rdomain mgmt\n\
                     usedns no\nmaxstartups 10:30:100\nhostkey /etc/ssh/ssh_host_rsa_key\nallowusers alice bob@10.0.0.0/8\n\
-                    denyusers eve\nport 99999\nlistenaddress nonsense\nbanner none\n";
+                    denyusers eve\nport 99999\nlistenaddress nonsense\nbanner none\nstrictmodes yes\nauthorizedkeysfile .ssh/authorized_keys /k/%u\n";
         let settings = settings(text.as_bytes());
         assert_eq!(settings.ports, [22, 2222]);
         assert_eq!(settings.listen, [("::".parse().unwrap(), 22), ("192.0.2.1".parse().unwrap(), 2222)]);
@@ -51,7 +53,8 @@ mod tests {
         assert_eq!(settings.allow_users, ["alice", "bob@10.0.0.0/8"]);
         assert_eq!(settings.deny_users, ["eve"]);
         assert_eq!(settings.host_keys, ["/etc/ssh/ssh_host_rsa_key"]);
-        assert!(!settings.use_dns);
+        assert_eq!(settings.authorized_keys, [".ssh/authorized_keys", "/k/%u"]);
+        assert!(!settings.use_dns && settings.strict_modes);
     }
 
     proptest! {

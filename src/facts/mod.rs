@@ -119,6 +119,7 @@ impl Snapshot {
                 not_to_be_run: false,
                 privsep_dir: Seen::Absent,
                 files: SshdFiles::default(),
+                logins: Logins::default(),
                 trials: Vec::new(),
             },
             wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },

@@ -23,6 +23,7 @@ pub struct Sshd {
     pub not_to_be_run: bool,
     pub privsep_dir: Seen<PathMode>,
     pub files: SshdFiles,
+    pub logins: Logins,
     /// Answers to the planner's questions, in their order.
     pub trials: Vec<Trial>,
 }
@@ -46,6 +47,24 @@ pub struct SshdFiles {
     pub user_group: Option<u32>,
     /// /etc/ssh and what is in it, two levels deep.
     pub tree: Vec<PathMode>,
+}
+
+/// Who may log in once a connection is there.
+#[derive(Debug, Clone, Default)]
+pub struct Logins {
+    /// The file that keeps everybody but root out.
+    pub nologin: Option<PathBuf>,
+    /// root and people's accounts that have a shell.
+    pub accounts: Vec<Account>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Account {
+    pub name: String,
+    pub uid: u32,
+    pub groups: Vec<String>,
+    /// The files of its keys and the folders above them up to its home, as far as they are there.
+    pub way: Vec<PathMode>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -124,6 +143,9 @@ pub struct Settings {
     pub allow_groups: Vec<String>,
     pub deny_groups: Vec<String>,
     pub host_keys: Vec<String>,
+    /// Patterns of the files of a user's keys.
+    pub authorized_keys: Vec<String>,
+    pub strict_modes: bool,
 }
 
 impl Settings {
@@ -176,6 +198,8 @@ pub struct Process {
     pub name: String,
     pub exe: Option<String>,
     pub state: char,
+    /// Its command line, which it may have set itself.
+    pub title: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

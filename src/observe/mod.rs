@@ -4,6 +4,7 @@
 mod boot;
 pub mod firewall;
 mod listeners;
+mod logins;
 pub mod net;
 mod outside;
 mod owners;
@@ -52,12 +53,13 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
             sshd: Sshd {
                 binary: program.binary,
                 test: program.test,
-                settings: program.settings,
                 units: ended(units),
                 not_to_be_run: sshd::not_to_be_run(),
                 privsep_dir: sshd::privsep_dir(),
                 files: sshd_files::files(host),
+                logins: logins::logins(host, program.settings.present()),
                 trials: Vec::new(),
+                settings: program.settings,
                 processes: processes.sshd,
             },
             wrappers,

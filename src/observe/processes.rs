@@ -79,7 +79,7 @@ impl Processes {
         if held.is_empty() {
             return;
         }
-        let facts::Process { pid, name, exe, state } = described(process, stat);
+        let facts::Process { pid, name, exe, state, .. } = described(process, stat);
         let owner = SocketOwner { pid, name, exe, unit: unit(process), state };
         for inode in held {
             self.holders.entry(inode).or_default().push(owner.clone());
@@ -89,7 +89,8 @@ impl Processes {
 
 fn described(process: &Process, stat: &Stat) -> facts::Process {
     let exe = process.exe().ok().map(|e| e.to_string_lossy().into_owned());
-    facts::Process { pid: stat.pid, name: stat.comm.clone(), exe, state: stat.state }
+    let title = process.cmdline().unwrap_or_default().join(" ");
+    facts::Process { pid: stat.pid, name: stat.comm.clone(), exe, state: stat.state, title }
 }
 
 /// The systemd unit that a process belongs to: the last part of its cgroup that is a unit's name.

@@ -1,7 +1,7 @@
 //! From rules to a plan to the kernel: what is judged, what is planned, and what a client sees then.
 
 use ssh_rescue::apply::insert;
-use ssh_rescue::facts::{Boot, Owners, Resources, Seen, Snapshot, Sshd, SshdFiles, Wrappers};
+use ssh_rescue::facts::{Boot, Logins, Owners, Resources, Seen, Snapshot, Sshd, SshdFiles, Wrappers};
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::judge::{Verdict, judge};
 use ssh_rescue::observe::firewall::firewall;
@@ -163,6 +163,7 @@ fn snapshot(host: &Host) -> Snapshot {
             not_to_be_run: false,
             privsep_dir: Seen::Absent,
             files: SshdFiles::default(),
+            logins: Logins::default(),
             trials: Vec::new(),
         },
         wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },

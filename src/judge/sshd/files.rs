@@ -35,3 +35,41 @@ fn open_key(key: &HostKey, group: Option<u32>) -> Option<Finding> {
         format!("the host key {path} can be read by others ({owned}): sshd goes without it, or it is no secret");
     Some(finding("sshd.keys.mode", Severity::Warning, words, json!(key)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fixture::healthy;
+    use super::*;
+    use crate::facts::{KeyFile, Owned, PathMode, Seen};
+
+    fn codes(change: impl FnOnce(&mut crate::facts::SshdFiles)) -> Vec<&'static str> {
+        let mut snapshot = healthy();
+        change(&mut snapshot.sshd.files);
+        findings(&snapshot).iter().map(|f| f.code).collect()
+    }
+
+    #[test]
+    fn files_of_sshd_that_others_can_write_to_are_named() {
+        let file =
+            |mode, uid| codes(|f| f.tree = vec![PathMode { path: "/etc/ssh/sshd_config".into(), mode, uid, gid: 0 }]);
+        assert_eq!(file(0o644, 0), [""; 0]);
+        assert_eq!(file(0o664, 0), ["sshd.files.mode"]);
+        assert_eq!(file(0o644, 1000), ["sshd.files.mode"]);
+    }
+
+    #[test]
+    fn a_host_key_that_others_can_read_is_named_but_for_the_group_that_may() {
+        let key = |mode, uid, gid| {
+            codes(|f| {
+                f.key_group = Some(998);
+                let file = KeyFile { owned: Owned { mode, uid, gid }, size: 400, is_key: true };
+                f.keys = vec![HostKey { path: "/etc/ssh/k".into(), kind: "rsa".into(), file: Seen::Present(file) }];
+            })
+        };
+        assert_eq!(key(0o600, 0, 0), [""; 0]);
+        assert_eq!(key(0o640, 0, 998), [""; 0]);
+        assert_eq!(key(0o640, 0, 0), ["sshd.keys.mode"]);
+        assert_eq!(key(0o644, 0, 998), ["sshd.keys.mode"]);
+        assert_eq!(key(0o600, 7, 0), ["sshd.keys.mode"]);
+    }
+}

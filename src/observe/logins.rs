@@ -1,0 +1,58 @@
+//! Who may log in at all: the accounts with a shell, the way to their keys, and what keeps everybody out.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::facts::{Account, Logins, PathMode, Settings};
+use crate::host::Host;
+
+/// Accounts that are looked at.
+const ACCOUNTS: usize = 200;
+/// The first account of a person (UID_MIN of login.defs(5)); root counts too.
+const FIRST: u32 = 1000;
+/// pam_nologin(8) looks for these.
+const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
+
+pub fn logins(host: &Host, settings: Option<&Settings>) -> Logins {
+    let text = |path: &str| host.read(Path::new(path)).map(|b| String::from_utf8_lossy(&b).into_owned());
+    let groups = text("/etc/group").unwrap_or_default();
+    let passwd = text("/etc/passwd").unwrap_or_default();
+    let patterns = settings.map(|s| s.authorized_keys.clone()).filter(|p| !p.is_empty());
+    let patterns = patterns.unwrap_or_else(|| vec![".ssh/authorized_keys".to_owned()]);
+    let accounts = passwd.lines().filter_map(|line| account(line, &groups, &patterns)).take(ACCOUNTS).collect();
+    let nologin = NOLOGIN.iter().map(PathBuf::from).find(|path| path.exists());
+    Logins { nologin, accounts }
+}
+
+fn account(line: &str, groups: &str, patterns: &[String]) -> Option<Account> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let [name, _, uid, gid, _, home, shell] = fields[..] else { return None };
+    let (uid, gid): (u32, u32) = (uid.parse().ok()?, gid.parse().ok()?);
+    let person = uid == 0 || (FIRST..60000).contains(&uid);
+    if !person || shell.ends_with("nologin") || shell.ends_with("/false") || !home.starts_with('/') {
+        return None;
+    }
+    let member = |line: &&str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let own = fields.get(2).and_then(|g| g.parse().ok()) == Some(gid);
+        own || fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
+    };
+    let groups = groups.lines().filter(member).filter_map(|l| l.split(':').next()).map(str::to_owned).collect();
+    let way = patterns.iter().flat_map(|pattern| way(pattern, name, home)).collect();
+    Some(Account { name: name.to_owned(), uid, groups, way })
+}
+
+/// The folders and the file that sshd's StrictModes looks at (auth_secure_path of OpenSSH's misc.c), as far as they are there.
+fn way(pattern: &str, name: &str, home: &str) -> Vec<PathMode> {
+    let path = Path::new(home).join(pattern.replace("%h", home).replace("%u", name).replace("%%", "%"));
+    let mut steps: Vec<&Path> = path.ancestors().take_while(|p| p.starts_with(home)).collect();
+    if steps.is_empty() {
+        steps = vec![&path];
+    }
+    let seen = |path: &Path| {
+        let meta = std::fs::metadata(path).ok()?;
+        let mode = meta.permissions().mode() & 0o7777;
+        Some(PathMode { path: path.to_owned(), mode, uid: meta.uid(), gid: meta.gid() })
+    };
+    steps.into_iter().filter_map(seen).collect()
+}
