@@ -21,7 +21,7 @@ const PROGRAM: &str = "/usr/bin/ssh-rescue";
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Mounts what the host is made of and boots it, as the first process of namespaces of its own: with it the kernel ends all
-/// that it has started, whatever ends this test.
+/// that it has started, whatever ends this test. systemd-nspawn ends with 133 where the host is to be booted again.
 const BOOT: &str = r#"set -e
 root=$1 folder=$2 namespace=$3 program=$4; shift 4
 for cgroup; do echo $$ >"$cgroup/cgroup.procs"; done
@@ -34,11 +34,11 @@ mount -t proc proc /proc
 # What systemd-nspawn keeps beside a host.
 mount -t tmpfs -o mode=0755 hosts /run
 export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
-systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --machine=rescued --hostname=rescued \
+while systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --machine=rescued --hostname=rescued \
     --link-journal=no --resolv-conf=off --timezone=off --directory="$folder/root" \
     --network-namespace-path="$folder/namespace" --capability=CAP_NET_ADMIN \
     --bind=/dev/net/tun --bind-ro="$program:/usr/bin/ssh-rescue"
-exit $?
+[ $? -eq 133 ]; do :; done
 "#;
 
 pub struct Booted {
@@ -108,6 +108,19 @@ impl Booted {
         let failed =
             self.leader.map(|_| self.run("systemctl --no-pager --failed; systemctl --no-pager list-jobs").stdout);
         panic!("the host does not boot: {}\n{}", String::from_utf8_lossy(&failed.unwrap_or_default()), self.said());
+    }
+
+    /// Boots the host once more. Its network outlives that: the rules are taken away, as the end of a machine does.
+    pub fn reboot(&mut self) {
+        let old = self.leader;
+        self.run("systemctl stop firewalld; nft flush ruleset; systemctl --no-block reboot");
+        let end = Instant::now() + DEADLINE;
+        while leader(self.boots.id()) == old && Instant::now() < end {
+            sleep(Duration::from_millis(20));
+        }
+        self.wait();
+        // It is started before it has any rules, and answers when it has them.
+        self.run("if systemctl -q is-active firewalld; then firewall-cmd --list-all; fi");
     }
 
     fn said(&self) -> String {

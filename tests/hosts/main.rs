@@ -7,6 +7,7 @@ mod broken;
 mod client;
 mod lockouts;
 mod meant;
+mod reboot;
 mod seen;
 mod sshd;
 mod walk;
@@ -19,11 +20,12 @@ use broken::BROKEN;
 use libtest_mimic::{Arguments, Failed, Trial};
 use lockouts::LOCKOUTS;
 use meant::{FORCED, MEANT};
+use reboot::REBOOTS;
 
 const DISTRIBUTIONS: [&str; 2] = ["Debian 12", "Debian 13"];
 
 /// What is done on a fresh host.
-type Row = Box<dyn Fn(&Booted) -> Result<(), Failed> + Send>;
+type Row = Box<dyn Fn(Booted) -> Result<(), Failed> + Send>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
         let mut row = |name: &str, run: Row| {
             let trial = Trial::test(format!("{distribution}: {name}"), move || {
                 let Some(root) = root(number)? else { return Ok(()) };
-                run(&Booted::boot(&root))
+                run(Booted::boot(&root))
             });
             trials.push(trial);
         };
@@ -42,24 +44,27 @@ fn main() -> ExitCode {
             row(
                 &format!("rescue: {}", lockout.name),
                 Box::new(move |host| {
-                    let words = walk::walk(host, lockout)?;
+                    let words = walk::walk(&host, lockout)?;
                     println!("{distribution}: {}: {words}", lockout.name);
                     Ok(())
                 }),
             );
         }
         for meant in MEANT.iter().chain(sshd::OTHERS) {
-            row(&format!("meant: {}", meant.name), Box::new(move |host| Ok(meant::leave(host, meant)?)));
+            row(&format!("meant: {}", meant.name), Box::new(move |host| Ok(meant::leave(&host, meant)?)));
         }
         for forced in FORCED {
-            row(&format!("by policy: {}", forced.name), Box::new(move |host| Ok(meant::force(host, forced)?)));
+            row(&format!("by policy: {}", forced.name), Box::new(move |host| Ok(meant::force(&host, forced)?)));
+        }
+        for reboot in REBOOTS {
+            row(&format!("reboot: {}", reboot.name), Box::new(move |host| Ok(reboot::survive(host, reboot)?)));
         }
         for broken in BROKEN {
-            row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(host, broken)?)));
+            row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(&host, broken)?)));
         }
-        row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(host)?)));
-        row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(host)?)));
-        row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(host)?)));
+        row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(&host)?)));
+        row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
+        row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(&host)?)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
