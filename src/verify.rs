@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::apply::{Applied, StepError};
 use crate::facts::{AddrSet, Family, Snapshot};
-use crate::host::Host;
+use crate::host::{Host, Watcher};
 use crate::judge::{Demand, Gate, Intent, Judgement, PathVerdict, Severity, Standing, judge};
 use crate::observe::observe;
 use crate::plan::{Plan, Step, insert, mends};
@@ -155,7 +155,7 @@ pub fn verify(
     applied: Applied,
     aim: &Aim,
 ) -> Result<Verified, VerifyError> {
-    let mut entry = applied.entry;
+    let Applied { mut entry, watcher } = applied;
     // A daemon that has just been started may need a moment until it listens.
     let starts = entry.plan.steps.iter().any(|s| matches!(s, Step::StartUnit { .. } | Step::ReloadUnit { .. }));
     let mut pauses = [100, 400, 1500].map(Duration::from_millis).into_iter().filter(|_| starts);
@@ -170,6 +170,7 @@ pub fn verify(
     let Some(why) = missed else {
         entry.after = Some(judgement.sentence.clone());
         entry.end(host, state, Phase::Confirmed, None)?;
+        watcher.into_iter().for_each(Watcher::dismiss);
         return Ok(Verified::Confirmed { snapshot: Box::new(snapshot), judgement: Box::new(judgement) });
     };
     match roll_back(host, state, &entry) {

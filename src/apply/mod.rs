@@ -12,12 +12,13 @@ mod step;
 pub mod ufw;
 pub mod units;
 
+use std::io;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use crate::facts::{Backend, Snapshot};
-use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError};
+use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError, Watcher};
 use crate::plan::restraint::Attempt;
 use crate::plan::{Plan, TableInserts};
 use crate::record::{Entry, Phase, RecordError, StateDir, Trigger, roll_back};
@@ -74,6 +75,8 @@ pub enum ApplyError {
     Moved(#[source] StepError),
     #[error("nothing is changed, because it could not be recorded")]
     Record(#[from] RecordError),
+    #[error("nothing is changed, because nobody could be set to undo it if this process is ended")]
+    Watch(#[source] io::Error),
     #[error("{step} failed, and what came before is taken back")]
     Step {
         step: String,
@@ -94,6 +97,8 @@ pub enum ApplyError {
 #[derive(Debug)]
 pub struct Applied {
     pub(crate) entry: Entry,
+    /// Undoes it if this process ends before it is confirmed.
+    pub(crate) watcher: Option<Watcher>,
 }
 
 impl Applied {
@@ -124,6 +129,7 @@ pub fn apply(
     let (plan, evidence) = rehearsed.into_parts();
     let mut work = Work::new(host, state, snapshot, &plan);
     work.look(&plan).map_err(ApplyError::Moved)?;
+    let watcher = host.watcher().map_err(ApplyError::Watch)?;
     let evidence = serde_json::to_value(evidence).unwrap_or_default();
     let mut entry = Entry::new(plan, before, evidence);
     entry.save(host, state)?;
@@ -134,7 +140,7 @@ pub fn apply(
     }
     entry.phase = Phase::Applied;
     match entry.save(host, state) {
-        Ok(()) => Ok(Applied { entry }),
+        Ok(()) => Ok(Applied { entry, watcher }),
         Err(error) => Err(give_up(host, state, entry, "the record".into(), error.into())),
     }
 }

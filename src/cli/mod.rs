@@ -16,6 +16,7 @@ mod ruleset;
 mod screen;
 mod status;
 mod undo;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -28,7 +29,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::agent::AgentError;
-use crate::host::{Host, ReplaceError};
+use crate::host::{Host, LockError, ReplaceError};
 use crate::judge::AdmittedError;
 use crate::pass::PassError;
 use crate::policy::{Mistake, Policy};
@@ -81,6 +82,9 @@ enum Verb {
     Policy(policy::PolicyVerb),
     /// Lock scratch hosts out in many ways and rescue them; the live host is not touched
     Drill(drill::Drill),
+    /// Undo a repair whose process is gone before it is confirmed; `repair` itself starts it
+    #[command(hide = true)]
+    Watch,
 }
 
 /// What every verb gets.
@@ -130,6 +134,10 @@ enum CliError {
     #[error(transparent)]
     Undo(#[from] UndoError),
     #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error("watch over a repair")]
+    Watch(#[source] io::Error),
+    #[error(transparent)]
     Drill(#[from] DrillError),
     #[error(transparent)]
     Explain(#[from] explain::ExplainError),
@@ -156,7 +164,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { Status::Unknown.into() } else { Status::Ok.into() };
         }
     };
-    let context = Context { host: Host::live(), screen: Screen::of_stdout(), json: cli.json, policy: cli.policy };
+    let context =
+        Context { host: Host::watched(&["watch"]), screen: Screen::of_stdout(), json: cli.json, policy: cli.policy };
     match cli.verb.run(&context) {
         Ok(status) => status.into(),
         Err(error) => {
@@ -180,6 +189,7 @@ impl Verb {
             Verb::Undo(verb) => verb.run(context),
             Verb::Policy(verb) => verb.run(context),
             Verb::Drill(verb) => verb.run(context),
+            Verb::Watch => watch::run(context),
         }
     }
 }

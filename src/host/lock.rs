@@ -1,7 +1,9 @@
 //! One pass at a time.
 
+use std::cell::Cell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -28,11 +30,27 @@ pub enum LockError {
     Held { path: PathBuf, holder: String },
 }
 
-/// Held until it is dropped or its process ends, however that ends.
+thread_local! {
+    static HELD: Cell<Option<RawFd>> = const { Cell::new(None) };
+}
+
+/// The descriptor of the lock that the calling thread holds. The tools that it runs get it too: what a killed pass has
+/// started, and its children, may write for a moment longer, and until then nobody else may.
+pub(super) fn held() -> Option<RawFd> {
+    HELD.get()
+}
+
+/// Held until it is dropped or its process and the tools that it runs end, however they end.
 #[must_use]
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        HELD.set(None);
+    }
 }
 
 impl Host {
@@ -68,6 +86,7 @@ impl Host {
                     let _ = file.set_len(0);
                     let _ = file.rewind();
                     let _ = writeln!(file, "{}", std::process::id());
+                    HELD.set(Some(file.as_raw_fd()));
                     return Ok(Lock { _file: file });
                 }
                 Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => file = back,

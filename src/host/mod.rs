@@ -18,6 +18,7 @@ mod run;
 mod stage;
 mod tun;
 mod watch;
+mod watcher;
 
 pub use bus::*;
 pub use dial::*;
@@ -35,16 +36,23 @@ pub use rtnl::*;
 pub use run::*;
 pub use tun::*;
 pub use watch::*;
+pub use watcher::*;
 
 /// The machine that this process runs on. Passed down from `main`, so that a signature shows what may touch the host.
 #[derive(Debug, Clone, Copy)]
 pub struct Host {
-    _private: (),
+    /// With which arguments this program, started again, is a watcher.
+    watch: Option<&'static [&'static str]>,
 }
 
 impl Host {
     pub fn live() -> Host {
-        Host { _private: () }
+        Host { watch: None }
+    }
+
+    /// As [`Host::live`]; this program, started again with `arguments`, watches over what is changed ([`keep_watch`]).
+    pub fn watched(arguments: &'static [&'static str]) -> Host {
+        Host { watch: Some(arguments) }
     }
 
     /// Whether this process has root's rights.

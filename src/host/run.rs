@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::Host;
-use super::stage::bound;
+use super::lock::held;
+use super::stage::{bound, handed};
 
 /// How long a tool of the host may take.
 pub const DEADLINE: Duration = Duration::from_secs(5);
@@ -111,8 +112,9 @@ impl Host {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // A tool that outlives this process would still be writing while the next pass takes back what it did.
-        let mut child =
-            bound(&mut command).spawn().map_err(|source| RunError::Start { program: program.clone(), source })?;
+        let mut child = handed(bound(&mut command), held())
+            .spawn()
+            .map_err(|source| RunError::Start { program: program.clone(), source })?;
         let group = Pid::from_raw(child.id() as i32);
         let input = child.stdin.take().map(|mut pipe| {
             let bytes = call.stdin.to_vec();

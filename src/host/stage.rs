@@ -1,10 +1,12 @@
 //! A scratch host: namespaces in which a real sshd and the host's own tools run beside the live host and cannot reach it.
 
 use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
@@ -41,6 +43,18 @@ impl Host {
 pub(super) fn bound(command: &mut Command) -> &mut Command {
     // SAFETY: prctl(2) is async-signal-safe, and nothing is allocated between fork and exec.
     unsafe { command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from)) }
+}
+
+/// The command gets a descriptor of this process that others do not get.
+pub(super) fn handed(command: &mut Command, descriptor: Option<RawFd>) -> &mut Command {
+    let Some(descriptor) = descriptor else { return command };
+    let keep = move || {
+        // SAFETY: the number alone is used; after the fork it is the child's own copy of the descriptor, open or not.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty())).map(drop).map_err(io::Error::from)
+    };
+    // SAFETY: fcntl(2) is async-signal-safe, and nothing is allocated between fork and exec.
+    unsafe { command.pre_exec(keep) }
 }
 
 /// Gives the calling thread's mount namespace, which must be a scratch one, an /etc that can be written to without reaching

@@ -29,6 +29,11 @@ pub enum Phase {
 }
 
 impl Phase {
+    /// Whether it is neither confirmed nor taken back.
+    pub fn is_unfinished(self) -> bool {
+        matches!(self, Phase::Intent | Phase::Applied)
+    }
+
     /// Whether nothing of it is left on the host.
     pub fn is_taken_back(self) -> bool {
         matches!(self, Phase::RolledBack | Phase::Undone)

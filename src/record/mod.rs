@@ -21,7 +21,7 @@ pub use healthy::{keep_healthy, kept_healthy};
 pub use history::{History, history};
 pub use hold::{Hold, REASON_LIMIT};
 pub use ledger::{Entry, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
-pub use recover::{Recovered, recover};
+pub use recover::{Recovered, is_unfinished, recover};
 pub(crate) use undo::{LOCK_WAIT, roll_back};
 pub use undo::{UndoError, Undone, undo};
 

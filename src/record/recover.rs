@@ -14,6 +14,12 @@ pub struct Recovered {
     pub note: String,
 }
 
+/// Whether there may be something for [`recover`] to take back.
+pub fn is_unfinished(host: &Host, state: &StateDir) -> Result<bool, RecordError> {
+    let ended = |id: &String| Entry::load(host, state, id).is_ok_and(|entry| !entry.phase.is_unfinished());
+    Ok(!ids(state)?.iter().all(ended))
+}
+
 /// Takes back every repair that was begun and neither confirmed nor taken back, the youngest first. A record that cannot be
 /// understood is set aside. The caller holds the lock.
 pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordError> {
@@ -23,7 +29,7 @@ pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordEr
     }
     for id in ids(state)?.into_iter().rev() {
         match Entry::load(host, state, &id) {
-            Ok(entry) if matches!(entry.phase, Phase::Intent | Phase::Applied) => {
+            Ok(entry) if entry.phase.is_unfinished() => {
                 recovered.push(cut_short(host, state, entry));
             }
             Ok(_) => {}

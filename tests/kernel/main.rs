@@ -29,4 +29,6 @@ mod rehearsal;
 mod saved;
 mod scratch;
 mod sshd;
+mod torn;
+mod tracer;
 mod verified;

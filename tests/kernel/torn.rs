@@ -1,0 +1,474 @@
+//! A repair that is killed, or whose calls fail, at any point: the host is as before or as after, never in between.
+//!
+//! A sample of the points is tried; SSH_RESCUE_SWEEP=all tries them all, SSH_RESCUE_SWEEP=200 two hundred of each mend.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use serde_json::Value;
+use ssh_rescue::chain;
+use ssh_rescue::host::{Call, Host};
+use ssh_rescue::record::{Phase, StateDir, history, recover, undo};
+use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
+
+use super::common::{root, skipped};
+use super::tracer::{CAN_FAIL, Deed, Traced, trace};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ssh-rescue");
+const STATE: &str = "/var/lib/ssh-rescue";
+const REPORT: &str = "/run/report";
+/// Points of each mend, and of each way to fail, where no other number is asked for.
+const POINTS: usize = 24;
+
+/// A lock-out, by the drill's name or of its own.
+struct Mend {
+    name: &'static str,
+    lock_out: fn(&mut Stage<'_>),
+    /// Whether each back-end and each file is written by one commit alone: then not even one of them is in between before
+    /// anybody has recovered.
+    single: bool,
+}
+
+fn of_the_drill(stage: &mut Stage<'_>, name: &str) {
+    let lockout = LOCKOUTS.iter().find(|l| l.name == name).unwrap();
+    (lockout.apply)(stage).unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
+}
+
+fn ufw(stage: &mut Stage<'_>) {
+    stage.write("/etc/ufw/ufw.conf", "ENABLED=no\nLOGLEVEL=off\n").unwrap();
+    stage.tool("ufw", &["--force", "enable"], "").unwrap();
+}
+
+const MENDS: [Mend; 6] = [
+    Mend { name: "nft", lock_out: |s| of_the_drill(s, "nft: inet input, policy drop"), single: true },
+    Mend { name: "iptables", lock_out: |s| of_the_drill(s, "iptables: policy of INPUT is DROP"), single: true },
+    Mend {
+        name: "iptables-legacy",
+        lock_out: |s| of_the_drill(s, "iptables-legacy: DROP in a chain of its own"),
+        single: true,
+    },
+    Mend { name: "hosts.allow", lock_out: |s| of_the_drill(s, "hosts.deny ALL, hosts.allow empty"), single: true },
+    Mend {
+        name: "nft, iptables-legacy and hosts.allow",
+        lock_out: |s| {
+            of_the_drill(s, "nft and iptables-legacy, both dropping");
+            of_the_drill(s, "hosts.deny ALL, a comment in hosts.allow");
+        },
+        single: true,
+    },
+    Mend { name: "ufw", lock_out: ufw, single: false },
+];
+
+/// What a repair may change: each back-end's rules, each file with its mode and owner. By name.
+type Picture = BTreeMap<String, String>;
+
+fn picture(host: &Host) -> Picture {
+    let mut all = Picture::new();
+    let ids = ids();
+    let saves = ["iptables-nft-save", "ip6tables-nft-save", "iptables-legacy-save", "ip6tables-legacy-save"];
+    for (tool, args) in saves.map(|tool| (tool, &[][..])).into_iter().chain([("nft", &["-s", "list", "ruleset"][..])]) {
+        let output = host.run(&Call::new(tool, args)).unwrap();
+        assert!(output.ok(), "{tool}: {}", output.complaint());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = text.lines().filter(|l| !l.starts_with('#') && !l.trim().is_empty());
+        // Counters go on.
+        let (mut place, lines) = (tool.to_owned(), lines.map(|l| l.split(" [").next().unwrap_or(l)));
+        for line in lines {
+            // One table of one family is what one commit of iptables changes.
+            if line.starts_with("table ") || line.starts_with('*') {
+                place = format!("{tool} {line}");
+            }
+            let part: &mut String = all.entry(place.clone()).or_default();
+            part.push_str(&nameless(line, &ids));
+            part.push('\n');
+        }
+    }
+    for folder in ["/etc", "/etc/ufw", "/etc/default", "/etc/ssh", "/etc/ssh/sshd_config.d"] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
+            if meta.is_file() {
+                let content = std::fs::read(&path).unwrap();
+                let of = (meta.mode() & 0o7777, meta.uid(), meta.gid());
+                all.insert(
+                    path.display().to_string(),
+                    format!("{of:?} {}", nameless(&String::from_utf8_lossy(&content), &ids)),
+                );
+            }
+        }
+    }
+    all
+}
+
+/// The ids of the repairs on record, also of those whose record is not whole.
+fn ids() -> Vec<String> {
+    let names = std::fs::read_dir(format!("{STATE}/repairs")).into_iter().flatten().flatten();
+    names.filter_map(|e| Some(e.file_name().to_str()?.trim_start_matches('.').split('.').next()?.to_owned())).collect()
+}
+
+/// Two repairs differ in their ids: ufw writes them in hexadecimal digits.
+fn nameless(text: &str, ids: &[String]) -> String {
+    let hexadecimal = |id: &str| id.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+    ids.iter().fold(text.to_owned(), |text, id| text.replace(id, "ID").replace(&hexadecimal(id), "ID"))
+}
+
+/// What differs, for a person.
+fn difference(a: &Picture, b: &Picture) -> Vec<String> {
+    let names = a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>();
+    let differs = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
+    differs.map(|name| format!("{name}:\n{:?}\n{:?}", a.get(name), b.get(name))).collect()
+}
+
+fn repair() -> Command {
+    let mut command = Command::new(PROGRAM);
+    let report = std::fs::File::create(REPORT).unwrap();
+    let complaint = std::fs::File::create(format!("{REPORT}.err")).unwrap();
+    command.args(["repair", "--json"]).env_clear().stdin(Stdio::null()).stdout(report).stderr(complaint);
+    command
+}
+
+/// How many points of each kind are asked for.
+fn wanted() -> usize {
+    match std::env::var("SSH_RESCUE_SWEEP").as_deref() {
+        Ok("all") => usize::MAX,
+        Ok(number) => number.parse().unwrap(),
+        Err(_) => POINTS,
+    }
+}
+
+/// Evenly spread numbers of a range, the last one among them.
+fn sample(from: usize, to: usize, number: usize) -> Vec<usize> {
+    let length = to - from;
+    if number >= length { (from..to).collect() } else { (1..=number).map(|n| from + n * length / number - 1).collect() }
+}
+
+/// A mend on its stage: the host as it is before and after, and the calls between which the repair writes.
+struct Bench<'a, 'b> {
+    stage: &'a mut Stage<'b>,
+    mend: &'a Mend,
+    state: StateDir,
+    before: Picture,
+    after: Picture,
+    /// The first call after which the state folder is there, and the number of all.
+    begins: usize,
+    ends: usize,
+    /// How many repairs one after the other it takes.
+    rounds: usize,
+    programs: Vec<String>,
+}
+
+impl<'a, 'b> Bench<'a, 'b> {
+    fn new(stage: &'a mut Stage<'b>, mend: &'a Mend, calls: &'static [i64]) -> Bench<'a, 'b> {
+        (mend.lock_out)(stage);
+        let before = picture(stage.host);
+        let mut begins = None;
+        let whole = trace(&mut repair(), calls, |seen| {
+            if begins.is_none() && Path::new(STATE).exists() {
+                begins = Some(seen.number);
+            }
+            Deed::Go
+        });
+        assert_eq!(whole.code(), Some(0), "{}: {}", mend.name, told());
+        let after = picture(stage.host);
+        assert_ne!(after, before, "{}: nothing was done", mend.name);
+        let state = StateDir::default();
+        let mut bench = Bench {
+            stage,
+            mend,
+            state,
+            before,
+            after,
+            begins: begins.unwrap_or_default(),
+            ends: whole.calls,
+            rounds: 0,
+            programs: whole.programs,
+        };
+        bench.rounds = bench.phases().len();
+        bench.reset("the first repair");
+        bench
+    }
+
+    fn phases(&self) -> Vec<Phase> {
+        let history = history(&self.state).unwrap();
+        assert!(history.unreadable.is_empty(), "{:?}", history.unreadable);
+        history.entries.iter().map(|entry| entry.phase).collect()
+    }
+
+    /// Undoes what is confirmed, and forgets it.
+    fn reset(&mut self, point: &str) {
+        let entries = history(&self.state).unwrap().entries;
+        for entry in entries.iter().rev().filter(|e| !e.phase.is_taken_back()) {
+            let _ = undo(self.stage.host, &self.state, &entry.id)
+                .unwrap_or_else(|e| panic!("{}, {point}: {}", self.mend.name, chain(&e)));
+        }
+        let now = picture(self.stage.host);
+        assert_eq!(now, self.before, "{}, {point}: undone:\n{:#?}", self.mend.name, difference(&self.before, &now));
+        let _ = std::fs::remove_dir_all(STATE);
+    }
+
+    /// What is neither as before nor as after, back-end by back-end and file by file.
+    fn torn_parts(&self) -> Vec<String> {
+        let now = picture(self.stage.host);
+        let own = |name: &&String| {
+            let part = now.get(*name);
+            // A replacement that was killed leaves its unfinished new file beside the old one, which nobody reads.
+            part != self.before.get(*name) && part != self.after.get(*name) && !name.ends_with(".ssh-rescue-new")
+        };
+        now.keys().filter(own).map(|name| format!("{name}: {:?}", now.get(name))).collect()
+    }
+
+    /// What [`picture`] shows must be the host before the repair, or after those that are confirmed.
+    fn assert_whole(&mut self, point: &str) {
+        let phases = self.phases();
+        let ended = |phase: &Phase| matches!(phase, Phase::Confirmed | Phase::RolledBack);
+        assert!(phases.iter().all(ended), "{}, {point}: {phases:?}\n{}", self.mend.name, told());
+        let confirmed = phases.iter().filter(|p| **p == Phase::Confirmed).count();
+        let now = picture(self.stage.host);
+        let expected =
+            if confirmed == 0 { Some(&self.before) } else { Some(&self.after).filter(|_| confirmed == self.rounds) };
+        if let Some(expected) = expected {
+            assert_eq!(&now, expected, "{}, {point}: {phases:?}\n{:#?}", self.mend.name, difference(expected, &now));
+        }
+        self.reset(point);
+    }
+
+    fn recover(&self) {
+        let _lock = self.stage.host.lock(self.state.run(), Duration::from_secs(5)).unwrap();
+        let _ = recover(self.stage.host, &self.state).unwrap();
+    }
+
+    /// Kills the repair, or also all that it has started. Gives how long it took until the host was whole again; None if it
+    /// ended before it could be killed.
+    fn killed(&mut self, number: usize, all: bool) -> Option<Duration> {
+        let mut killed = None;
+        let _ = trace(&mut repair(), WRITES, |seen| match seen.number == number {
+            true => {
+                killed = Some(Instant::now());
+                if all { Deed::KillAll } else { Deed::Kill }
+            }
+            false => Deed::Go,
+        });
+        let point = format!("killed at call {number}{}", if all { " with all that it has started" } else { "" });
+        if let Some(start) = &mut killed
+            && all
+        {
+            if self.mend.single {
+                assert_eq!(self.torn_parts(), Vec::<String>::new(), "{}, {point}", self.mend.name);
+            }
+            *start = Instant::now();
+            self.recover();
+        }
+        let took = killed.map(|start| start.elapsed());
+        self.assert_whole(&point);
+        took
+    }
+}
+
+fn told() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    format!("{}{}", read(REPORT), read(&format!("{REPORT}.err")))
+}
+
+/// Each mend on a stage of its own.
+fn on_each_bench(test: &str, calls: &'static [i64], mut work: impl FnMut(&mut Bench<'_, '_>) + Send) {
+    if !root(test) {
+        return;
+    }
+    for mend in &MENDS {
+        if mend.name == "ufw" && Host::live().which("ufw").is_none() {
+            skipped(test, "ufw is not installed");
+            continue;
+        }
+        Stage::build(&Host::live(), |stage| {
+            work(&mut Bench::new(stage, mend, calls));
+            Ok(())
+        })
+        .unwrap_or_else(|e| panic!("{}: {}", mend.name, chain(&e)));
+    }
+}
+
+#[test]
+fn a_repair_that_is_killed_is_whole_or_taken_back_by_its_watcher_or_the_next_start() {
+    on_each_bench("kill sweep", WRITES, |bench| {
+        let (mut points, mut slowest) = (0, Duration::ZERO);
+        for (turn, number) in sample(bench.begins, bench.ends, wanted()).into_iter().enumerate() {
+            for all in [false, true] {
+                if wanted() != usize::MAX && all != (turn % 2 == 1) {
+                    continue;
+                }
+                if let Some(took) = bench.killed(number, all) {
+                    points += 1;
+                    slowest = slowest.max(took);
+                }
+            }
+        }
+        let (name, begins, ends) = (bench.mend.name, bench.begins, bench.ends);
+        println!("{name}: {points} points of calls {begins} to {ends}, whole again after at most {slowest:?}");
+        assert!(points >= wanted().min(POINTS) / 2, "{name}: only {points} points");
+    });
+}
+
+#[test]
+fn the_start_after_a_killed_one_repairs() {
+    on_each_bench("the start after a killed one", WRITES, |bench| {
+        for number in sample(bench.begins, bench.ends - 1, 2) {
+            let _ = trace(&mut repair(), WRITES, |seen| if seen.number == number { Deed::KillAll } else { Deed::Go });
+            let status = repair().status().unwrap();
+            assert_eq!(status.code(), Some(0), "{}, killed at {number}: {}", bench.mend.name, told());
+            assert_eq!(bench.stage.see().unwrap(), [Sight::Banner; 2], "{}, killed at {number}", bench.mend.name);
+            bench.reset("the start after");
+        }
+    });
+}
+
+const ERRORS: [i32; 5] = [libc::ENOSPC, libc::EIO, libc::EROFS, libc::EACCES, libc::EMFILE];
+
+/// Calls that change something, or lead to it: a state is that between two of them.
+#[cfg(target_arch = "x86_64")]
+const WRITES: &[i64] = &[
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_ftruncate,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_chmod,
+    libc::SYS_fchown,
+    libc::SYS_fsetxattr,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_setsockopt,
+    libc::SYS_flock,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_vfork,
+    libc::SYS_exit_group,
+];
+
+/// Calls by which a host in trouble is felt: files, tools, sockets.
+#[cfg(target_arch = "x86_64")]
+const MAY_FAIL: &[i64] = &[
+    libc::SYS_open,
+    libc::SYS_openat,
+    libc::SYS_openat2,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchown,
+    libc::SYS_fsetxattr,
+    libc::SYS_mkdir,
+    libc::SYS_mkdirat,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_newfstatat,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_getdents64,
+    libc::SYS_flock,
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_pipe2,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_vfork,
+];
+
+#[test]
+fn a_repair_whose_calls_fail_is_whole_and_says_why() {
+    if !CAN_FAIL {
+        return skipped("error sweep", "calls are made to fail on x86_64 alone");
+    }
+    on_each_bench("error sweep", MAY_FAIL, |bench| {
+        let (mut points, mut repaired) = (0, 0);
+        // A quarter of the points lies before the first write.
+        let from = bench.begins - (bench.ends - bench.begins) / 3;
+        for (turn, number) in sample(from.min(bench.begins), bench.ends, wanted()).into_iter().enumerate() {
+            for (which, error) in ERRORS.into_iter().enumerate() {
+                for on in [false, true] {
+                    if wanted() != usize::MAX && (which, on) != (turn % ERRORS.len(), turn % 2 == 1) {
+                        continue;
+                    }
+                    let mut failed = None;
+                    let traced = trace(&mut repair(), MAY_FAIL, |seen| {
+                        let due = seen.number >= number && (on || failed.is_none());
+                        if let Some(call) = seen.call.filter(|_| due) {
+                            failed.get_or_insert((call, seen.first));
+                            return Deed::Fail(error);
+                        }
+                        Deed::Go
+                    });
+                    let Some((call, first)) = failed else { continue };
+                    points += 1;
+                    repaired += usize::from(traced.code() == Some(0));
+                    let whose = if first { "its own" } else { "a tool's" };
+                    let point = format!(
+                        "{whose} call {number} ({call}) fails with {error}{}",
+                        if on { " and all after it" } else { "" }
+                    );
+                    assert_said(bench.mend, &traced, &point);
+                    bench.recover();
+                    bench.assert_whole(&point);
+                }
+            }
+        }
+        println!("{}: {points} points, {repaired} repaired none the less", bench.mend.name);
+    });
+}
+
+/// No panic, and where it is not repaired the reason.
+fn assert_said(mend: &Mend, traced: &Traced, point: &str) {
+    let said = told();
+    let code = traced.code();
+    assert!(
+        matches!(code, Some(0..=3)) && !said.contains("panicked"),
+        "{}, {point}: {:x} {said}",
+        mend.name,
+        traced.status
+    );
+    if std::env::var_os("SSH_RESCUE_TELL").is_some() {
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(REPORT).unwrap()).unwrap_or_default();
+        println!(
+            "{point}: {code:?} {} {} {}",
+            report["outcome"],
+            report["error"],
+            std::fs::read_to_string(format!("{REPORT}.err")).unwrap()
+        );
+    }
+}
+
+#[test]
+fn no_shell_is_in_the_process_tree() {
+    on_each_bench("no shell", &[], |bench| {
+        // ufw's own reload is a shell script.
+        let shells = ["sh", "bash", "dash", "busybox", "zsh"];
+        let is_shell = |program: &String| shells.contains(&program.rsplit('/').next().unwrap_or_default());
+        let found: Vec<_> = bench.programs.iter().filter(|p| is_shell(p)).collect();
+        assert!(!bench.programs.is_empty());
+        assert!(bench.mend.name == "ufw" || found.is_empty(), "{}: {:?}", bench.mend.name, bench.programs);
+        println!("{}: {:?}", bench.mend.name, bench.programs);
+    });
+}
