@@ -1,17 +1,12 @@
 //! Rules written to and taken from the tables that iptables keeps, by one restore of the back-end that the table lives in.
 
-use std::sync::mpsc::channel;
-use std::thread;
 use std::time::Duration;
 
-use iptables::IPTables;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, gettid};
 use thiserror::Error;
 
 use super::nft::{self, NftError};
 use crate::facts::{Backend, TableFamily, escape};
-use crate::host::{Call, DEADLINE, Host, Output, RunError};
+use crate::host::{Call, Host, Output, RunError};
 use crate::plan::{TableInserts, accept::tag};
 use crate::record::Saved;
 
@@ -196,18 +191,6 @@ pub fn tool(host: &Host, backend: Backend, family: TableFamily, verb: &str) -> R
     }
 }
 
-/// Where distributions put them; never looked up in `PATH`.
-const COMMANDS: [&str; 8] = [
-    "/usr/sbin/iptables-nft",
-    "/usr/sbin/iptables-legacy",
-    "/usr/sbin/ip6tables-nft",
-    "/usr/sbin/ip6tables-legacy",
-    "/sbin/iptables-nft",
-    "/sbin/iptables-legacy",
-    "/sbin/ip6tables-nft",
-    "/sbin/ip6tables-legacy",
-];
-
 fn command(backend: Backend, family: TableFamily) -> &'static str {
     match (backend, family) {
         (Backend::Nft, TableFamily::Ip6) => "ip6tables-nft",
@@ -217,41 +200,15 @@ fn command(backend: Backend, family: TableFamily) -> &'static str {
     }
 }
 
-/// Whether the rule stands in the chain (`-C`); None where that cannot be asked. The crate waits for the lock without a limit,
-/// so it is waited for here only as long as for any tool.
-fn stands(host: &Host, command: &'static str, table: &str, chain: &str, words: &[String]) -> Option<bool> {
-    // The crate splits at spaces and takes quotes away.
-    let plain = |word: &str| !word.is_empty() && !word.contains(|c: char| c.is_whitespace() || c == '"' || c == '\'');
-    if !words.iter().all(|w| plain(w)) {
-        return None;
-    }
-    let command =
-        COMMANDS.into_iter().find(|path| path.ends_with(&format!("/{command}")) && host.which(path).is_some())?;
-    let (table, chain, rule) = (table.to_owned(), chain.to_owned(), words.join(" "));
-    let (started, start) = channel();
-    let (ended, end) = channel();
-    let work = move || {
-        let _ = started.send(gettid());
-        let tables = IPTables { cmd: command, has_check: true, has_wait: true, is_numeric: true };
-        let _ = ended.send(tables.exists(&table, &chain, &rule).ok());
-    };
-    thread::Builder::new().name("iptables".into()).spawn(work).ok()?;
-    let thread = start.recv().ok()?;
-    match end.recv_timeout(DEADLINE) {
-        Ok(answer) => answer,
-        Err(_) => {
-            end_children(host, thread);
-            None
-        }
-    }
-}
-
-/// Ends what a thread of this process has started and still waits for.
-fn end_children(host: &Host, thread: Pid) {
-    let path = format!("/proc/self/task/{thread}/children");
-    let children = host.read(std::path::Path::new(&path)).unwrap_or_default();
-    for pid in String::from_utf8_lossy(&children).split_whitespace().filter_map(|pid| pid.parse().ok()) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+/// Whether the rule stands in the chain (`-C`); None where that cannot be asked.
+fn stands(host: &Host, command: &str, table: &str, chain: &str, words: &[String]) -> Option<bool> {
+    let mut args = vec!["-w", LOCK_WAIT, "-t", table, "-C", chain];
+    args.extend(words.iter().map(String::as_str));
+    match host.run(&Call { deadline: RESTORE_DEADLINE, ..Call::new(command, &args) }).ok()?.status {
+        0 => Some(true),
+        // iptables(8): what is not there, and what it does not understand.
+        1 => Some(false),
+        _ => None,
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::facts::{Backend, Snapshot};
+use crate::facts::{Backend, Family, Snapshot};
 use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError, Watcher};
 use crate::plan::restraint::Attempt;
 use crate::plan::{Plan, TableInserts};
@@ -51,6 +51,13 @@ pub enum StepError {
         #[source]
         source: BusError,
     },
+    #[error("read the legacy table {table} of {family}")]
+    Legacy {
+        family: Family,
+        table: String,
+        #[source]
+        source: io::Error,
+    },
     #[error("{unit} does not come up: it is {state}")]
     Unit { unit: String, state: String },
     #[error("somebody has changed {what} since")]
@@ -73,6 +80,8 @@ pub enum ApplyError {
     /// Look again: nothing of the plan is left on the host.
     #[error("the host was changed by somebody else since it was looked at")]
     Moved(#[source] StepError),
+    #[error("nothing is changed, because the host cannot be looked at once more")]
+    Look(#[source] StepError),
     #[error("nothing is changed, because it could not be recorded")]
     Record(#[from] RecordError),
     #[error("nothing is changed, because nobody could be set to undo it if this process is ended")]
@@ -128,7 +137,9 @@ pub fn apply(
 ) -> Result<Applied, ApplyError> {
     let (plan, evidence) = rehearsed.into_parts();
     let mut work = Work::new(host, state, snapshot, &plan);
-    work.look(&plan).map_err(ApplyError::Moved)?;
+    let unseen =
+        |source: StepError| if source.is_moved() { ApplyError::Moved(source) } else { ApplyError::Look(source) };
+    work.look(&plan).map_err(unseen)?;
     let watcher = host.watcher().map_err(ApplyError::Watch)?;
     let evidence = serde_json::to_value(evidence).unwrap_or_default();
     let mut entry = Entry::new(plan, before, evidence);

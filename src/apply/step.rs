@@ -86,7 +86,8 @@ impl<'a> Work<'a> {
         let Some(old) = seen.present().and_then(|rules| rules.raw.iter().find(known)) else { return Ok(()) };
         match read_legacy(family, table) {
             Ok(now) if now.info == old.info => Ok(()),
-            _ => Err(StepError::Changed { what: format!("the legacy table {} of {family}", escape(table)) }),
+            Err(source) => Err(StepError::Legacy { family, table: escape(table), source }),
+            Ok(_) => Err(StepError::Changed { what: format!("the legacy table {} of {family}", escape(table)) }),
         }
     }
 

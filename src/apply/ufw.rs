@@ -24,6 +24,8 @@ const FILES: [&str; 6] = [
     "/var/lib/ufw/user6.rules",
 ];
 const FILTER: &str = "filter";
+/// What the names of chains begin with that ufw makes to try what the kernel can do, and deletes at once.
+const TRIALS: [&str; 2] = ["ufw-caps-test", "ufw6-caps-test"];
 
 /// The rules as ufw(8) has them, without verb and comment.
 pub fn rules(port: u16, interface: Option<&str>, sources: &[Option<IpNet>]) -> Vec<Vec<String>> {
@@ -152,7 +154,22 @@ pub fn put_back(host: &Host, before: &[Replaced], rules: &[Vec<String>]) -> Resu
     for file in before {
         files::put_back(host, file)?;
     }
-    ufw(host, &["reload"], &[], &[]).map(drop)
+    ufw(host, &["reload"], &[], &[])?;
+    forget_trials(host)
+}
+
+/// Deletes the chains in which ufw tries what this kernel can do: an ufw that was killed meanwhile leaves one.
+fn forget_trials(host: &Host) -> Result<(), StepError> {
+    for table in tables(host, &Family::BOTH)? {
+        let chains = table.text.lines().filter_map(|l| l.strip_prefix(':')?.split_whitespace().next());
+        let trials = chains.filter(|c| TRIALS.iter().any(|trial| c.starts_with(trial)));
+        let lines: Vec<String> = trials.flat_map(|chain| [format!("-F {chain}"), format!("-X {chain}")]).collect();
+        if !lines.is_empty() {
+            let restore = iptables::restore_tool(host, table.backend, table.family)?;
+            iptables::restore(host, &restore, &format!("*filter\n{}\nCOMMIT\n", lines.join("\n")))?;
+        }
+    }
+    Ok(())
 }
 
 /// The filter tables that hold ufw's chains, as they are now.

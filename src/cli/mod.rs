@@ -19,7 +19,7 @@ mod undo;
 mod watch;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -242,7 +242,8 @@ impl Context {
         if !self.host.privileged() {
             text.push_str("ssh-rescue: this was tried without root; root may be needed\n");
         }
-        eprint!("{}", Screen::of_stderr().fit(&text));
+        // Where even that fails, the exit status still says it.
+        let _ = io::stderr().write_all(Screen::of_stderr().fit(&text).as_bytes());
         if self.json {
             let _ = self.machine(&json!({"error": crate::chain(error)}));
         }

@@ -1,5 +1,6 @@
 //! `ssh-rescue watch`: undoes a repair whose process was ended before it was confirmed. That process starts it itself.
 
+use std::io::{Write, stderr};
 use std::time::Duration;
 
 use super::screen::clean;
@@ -17,7 +18,7 @@ pub fn run(context: &Context) -> Result<Status, CliError> {
     }
     let _lock = context.host.lock(state.run(), WAIT)?;
     for recovered in recover(&context.host, &state)? {
-        eprintln!("ssh-rescue: repair {}: {}", clean(&recovered.id), clean(&recovered.note));
+        let _ = writeln!(stderr(), "ssh-rescue: repair {}: {}", clean(&recovered.id), clean(&recovered.note));
     }
     Ok(Status::Ok)
 }

@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 use thiserror::Error;
 
 use super::Host;
@@ -44,12 +44,14 @@ pub(super) fn held() -> Option<RawFd> {
 #[must_use]
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    file: File,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
         HELD.set(None);
+        // Where even that fails, the end of the process does it.
+        let _ = flock(&self.file, libc::LOCK_UN);
     }
 }
 
@@ -80,22 +82,28 @@ impl Host {
             .map_err(io("open"))?;
         let end = Instant::now() + wait;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(mut file) => {
+            match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+                Ok(()) => {
                     // Who holds it is told to the one who waits; nothing depends on it.
                     let _ = file.set_len(0);
                     let _ = file.rewind();
                     let _ = writeln!(file, "{}", std::process::id());
                     HELD.set(Some(file.as_raw_fd()));
-                    return Ok(Lock { _file: file });
+                    return Ok(Lock { file });
                 }
-                Err((back, Errno::EWOULDBLOCK)) if Instant::now() < end => file = back,
-                Err((back, Errno::EWOULDBLOCK)) => return Err(LockError::Held { path, holder: holder(back) }),
-                Err((_, error)) => return Err(io("lock")(error.into())),
+                Err(Errno::EWOULDBLOCK) if Instant::now() < end => {}
+                Err(Errno::EWOULDBLOCK) => return Err(LockError::Held { path, holder: holder(file) }),
+                Err(error) => return Err(io("lock")(error.into())),
             }
             sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// flock(2). The safe wrapper of nix panics where an unlock fails.
+fn flock(file: &File, operation: libc::c_int) -> Result<(), Errno> {
+    // SAFETY: no pointers, and the descriptor is open.
+    Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
 }
 
 fn holder(mut file: File) -> String {

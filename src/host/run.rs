@@ -2,8 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::resume_unwind;
+
 use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -116,29 +118,24 @@ impl Host {
             .spawn()
             .map_err(|source| RunError::Start { program: program.clone(), source })?;
         let group = Pid::from_raw(child.id() as i32);
-        let input = child.stdin.take().map(|mut pipe| {
-            let bytes = call.stdin.to_vec();
-            // A tool that does not read its input breaks the pipe; its exit status says what went wrong.
-            thread::spawn(move || drop(pipe.write_all(&bytes)))
-        });
-        let stdout = child.stdout.take().map(|pipe| thread::spawn(move || drain(pipe)));
-        let stderr = child.stderr.take().map(|pipe| thread::spawn(move || drain(pipe)));
-        let waited = wait(&mut child, call.deadline);
+        let waited =
+            Pipes::serve(&mut child, call.stdin).and_then(|pipes| Ok((pipes, wait(&mut child, call.deadline)?)));
         // Also what it left behind in the background: it would hold the pipes open for ever.
         let _ = killpg(group, Signal::SIGKILL);
-        let status = match waited {
-            Ok(Some(status)) => status,
-            Ok(None) => {
+        let failed = |source| RunError::Wait { program: program.clone(), source };
+        let (pipes, status) = match waited {
+            Ok((pipes, Some(status))) => (pipes, status),
+            Ok((_, None)) => {
                 let _ = child.wait();
                 return Err(RunError::Deadline { program, deadline: call.deadline });
             }
-            Err(source) => return Err(RunError::Wait { program, source }),
+            Err(source) => {
+                let _ = child.wait();
+                return Err(failed(source));
+            }
         };
-        if let Some(input) = input {
-            let _ = input.join();
-        }
-        let join = |handle: Option<thread::JoinHandle<Vec<u8>>>| handle.and_then(|h| h.join().ok()).unwrap_or_default();
-        let (stdout, stderr) = (join(stdout), join(stderr));
+        // What could not be read to its end must not be taken for the whole.
+        let (stdout, stderr) = pipes.ended().map_err(failed)?;
         if stdout.len() > OUTPUT_LIMIT || stderr.len() > OUTPUT_LIMIT {
             return Err(RunError::Output { program });
         }
@@ -146,10 +143,39 @@ impl Host {
     }
 }
 
-fn drain(pipe: impl Read) -> Vec<u8> {
+/// A thread for each of a tool's pipes.
+struct Pipes {
+    input: JoinHandle<()>,
+    stdout: JoinHandle<io::Result<Vec<u8>>>,
+    stderr: JoinHandle<io::Result<Vec<u8>>>,
+}
+
+impl Pipes {
+    fn serve(child: &mut Child, input: &[u8]) -> io::Result<Pipes> {
+        let thread = || thread::Builder::new().name("pipe".into());
+        let (bytes, pipe) = (input.to_vec(), child.stdin.take());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        Ok(Pipes {
+            // A tool that does not read its input breaks the pipe; its exit status says what went wrong.
+            input: thread().spawn(move || pipe.into_iter().for_each(|mut pipe| drop(pipe.write_all(&bytes))))?,
+            stdout: thread().spawn(move || drain(stdout))?,
+            stderr: thread().spawn(move || drain(stderr))?,
+        })
+    }
+
+    fn ended(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
+        let _ = self.input.join();
+        let read = |thread: JoinHandle<io::Result<Vec<u8>>>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok((read(self.stdout)?, read(self.stderr)?))
+    }
+}
+
+fn drain(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let _ = pipe.take(OUTPUT_LIMIT as u64 + 1).read_to_end(&mut bytes);
-    bytes
+    if let Some(pipe) = pipe {
+        pipe.take(OUTPUT_LIMIT as u64 + 1).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<std::process::ExitStatus>> {

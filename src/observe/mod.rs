@@ -26,12 +26,12 @@ use processes::Processes;
 /// One look at the host. What waits for the kernel or for others (the ruleset, sshd's own test, D-Bus) runs side by side.
 pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
     thread::scope(|scope| {
-        let units = scope.spawn(|| units::units(host));
-        let firewalld = scope.spawn(|| owners::firewalld(host));
-        let firewall = scope.spawn(|| firewall::firewall(host));
+        let units = beside(scope, || units::units(host));
+        let firewalld = beside(scope, || owners::firewalld(host));
+        let firewall = beside(scope, || firewall::firewall(host));
         let (listeners, processes) = listeners(&policy.ssh.ports);
         let daemons = processes.sshd.clone();
-        let program = scope.spawn(move || sshd::program(host, &daemons));
+        let program = beside(scope, move || sshd::program(host, &daemons));
         let net = net::net(host);
         let place = net.clone();
         let boot = scope.spawn(move || boot::boot(host, &place));
@@ -85,7 +85,27 @@ fn listeners(ports: &[u16]) -> (Seen<Vec<Listener>>, Processes) {
     }
 }
 
-/// A thread's result. A panic in it is a bug of this program, and is shown as one.
-fn ended<T>(handle: thread::ScopedJoinHandle<'_, T>) -> T {
-    handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+/// What runs beside the caller, or has run already.
+enum Beside<'s, T> {
+    Thread(thread::ScopedJoinHandle<'s, T>),
+    Done(T),
+}
+
+/// Where no thread can be started, `work` is done at once.
+fn beside<'s, T: Send + 's>(
+    scope: &'s thread::Scope<'s, '_>,
+    work: impl FnOnce() -> T + Clone + Send + 's,
+) -> Beside<'s, T> {
+    match thread::Builder::new().spawn_scoped(scope, work.clone()) {
+        Ok(thread) => Beside::Thread(thread),
+        Err(_) => Beside::Done(work()),
+    }
+}
+
+/// Its result. A panic in a thread is a bug of this program, and is shown as one.
+fn ended<T>(work: Beside<'_, T>) -> T {
+    match work {
+        Beside::Thread(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Beside::Done(result) => result,
+    }
 }

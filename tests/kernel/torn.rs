@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_ssh-rescue");
 const STATE: &str = "/var/lib/ssh-rescue";
 const REPORT: &str = "/run/report";
 /// Points of each mend, and of each way to fail, where no other number is asked for.
-const POINTS: usize = 24;
+const POINTS: usize = 16;
 
 /// A lock-out, by the drill's name or of its own.
 struct Mend {
@@ -41,6 +41,8 @@ fn of_the_drill(stage: &mut Stage<'_>, name: &str) {
 fn ufw(stage: &mut Stage<'_>) {
     stage.write("/etc/ufw/ufw.conf", "ENABLED=no\nLOGLEVEL=off\n").unwrap();
     stage.tool("ufw", &["--force", "enable"], "").unwrap();
+    // The first start leaves out a rule or two that every other one makes.
+    stage.tool("ufw", &["reload"], "").unwrap();
 }
 
 const MENDS: [Mend; 6] = [
@@ -118,8 +120,15 @@ fn nameless(text: &str, ids: &[String]) -> String {
 /// What differs, for a person.
 fn difference(a: &Picture, b: &Picture) -> Vec<String> {
     let names = a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>();
+    let lines = |all: &Picture, name: &String| -> Vec<String> {
+        all.get(name).map_or_else(Vec::new, |text| text.lines().map(str::to_owned).collect())
+    };
+    let only = |sign: &str, some: &[String], others: &[String]| -> Vec<String> {
+        some.iter().filter(|line| !others.contains(line)).map(|line| format!("{sign} {line}")).collect()
+    };
     let differs = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
-    differs.map(|name| format!("{name}:\n{:?}\n{:?}", a.get(name), b.get(name))).collect()
+    let both = differs.map(|name| (name, lines(a, name), lines(b, name)));
+    both.map(|(name, a, b)| format!("{name}: {:?} {:?}", only("-", &a, &b), only("+", &b, &a))).collect()
 }
 
 fn repair() -> Command {
@@ -205,7 +214,7 @@ impl<'a, 'b> Bench<'a, 'b> {
                 .unwrap_or_else(|e| panic!("{}, {point}: {}", self.mend.name, chain(&e)));
         }
         let now = picture(self.stage.host);
-        assert_eq!(now, self.before, "{}, {point}: undone:\n{:#?}", self.mend.name, difference(&self.before, &now));
+        assert!(now == self.before, "{}, {point}: undone:\n{:#?}", self.mend.name, difference(&self.before, &now));
         let _ = std::fs::remove_dir_all(STATE);
     }
 
@@ -230,7 +239,7 @@ impl<'a, 'b> Bench<'a, 'b> {
         let expected =
             if confirmed == 0 { Some(&self.before) } else { Some(&self.after).filter(|_| confirmed == self.rounds) };
         if let Some(expected) = expected {
-            assert_eq!(&now, expected, "{}, {point}: {phases:?}\n{:#?}", self.mend.name, difference(expected, &now));
+            assert!(now == *expected, "{}, {point}: {phases:?}\n{:#?}", self.mend.name, difference(expected, &now));
         }
         self.reset(point);
     }
@@ -414,7 +423,9 @@ fn a_repair_whose_calls_fail_is_whole_and_says_why() {
                     }
                     let mut failed = None;
                     let traced = trace(&mut repair(), MAY_FAIL, |seen| {
-                        let due = seen.number >= number && (on || failed.is_none());
+                        // What it has to say must come through.
+                        let said = seen.first && seen.call == Some(libc::SYS_write) && matches!(seen.argument, 1 | 2);
+                        let due = seen.number >= number && (on && !said || failed.is_none());
                         if let Some(call) = seen.call.filter(|_| due) {
                             failed.get_or_insert((call, seen.first));
                             return Deed::Fail(error);
@@ -441,23 +452,18 @@ fn a_repair_whose_calls_fail_is_whole_and_says_why() {
 
 /// No panic, and where it is not repaired the reason.
 fn assert_said(mend: &Mend, traced: &Traced, point: &str) {
-    let said = told();
-    let code = traced.code();
-    assert!(
-        matches!(code, Some(0..=3)) && !said.contains("panicked"),
-        "{}, {point}: {:x} {said}",
-        mend.name,
-        traced.status
-    );
+    let report = std::fs::read_to_string(REPORT).unwrap();
+    let complaint = std::fs::read_to_string(format!("{REPORT}.err")).unwrap();
+    let at = format!("{}, {point}: status {:x}, {complaint}", mend.name, traced.status);
+    assert!(matches!(traced.code(), Some(0..=3)) && !complaint.contains("panicked"), "{at}");
+    let report: Value = serde_json::from_str(&report).unwrap_or_default();
+    let (outcome, error) = (&report["outcome"], &report["error"]);
     if std::env::var_os("SSH_RESCUE_TELL").is_some() {
-        let report: Value = serde_json::from_str(&std::fs::read_to_string(REPORT).unwrap()).unwrap_or_default();
-        println!(
-            "{point}: {code:?} {} {} {}",
-            report["outcome"],
-            report["error"],
-            std::fs::read_to_string(format!("{REPORT}.err")).unwrap()
-        );
+        println!("{at} {outcome} {error} {}", report["declined"]);
     }
+    let declined = report["declined"].as_array().is_some_and(|all| !all.is_empty());
+    let ended = outcome == "repaired" || outcome == "healthy";
+    assert!(ended || declined || error.is_string() || !complaint.is_empty(), "{at}: it does not say why");
 }
 
 #[test]

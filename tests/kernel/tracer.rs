@@ -28,6 +28,8 @@ pub struct Seen {
     pub number: usize,
     /// None: a program begins.
     pub call: Option<i64>,
+    /// The call's first argument.
+    pub argument: u64,
     /// Whether the first process makes it, not one that it has started.
     pub first: bool,
 }
@@ -96,15 +98,15 @@ pub fn trace(command: &mut Command, calls: &[i64], mut at: impl FnMut(&Seen) -> 
                 ptrace(libc::PTRACE_SETOPTIONS, thread, 0, (follow | more) as usize).unwrap();
             }
             (libc::SIGTRAP, event @ (libc::PTRACE_EVENT_EXEC | libc::PTRACE_EVENT_SECCOMP)) => {
-                let call = match event {
+                let (call, argument) = match event {
                     libc::PTRACE_EVENT_EXEC => {
                         let program = std::fs::read_link(format!("/proc/{thread}/exe"));
                         traced.programs.extend(program.map(|p| p.to_string_lossy().into_owned()));
-                        None
+                        (None, 0)
                     }
                     _ => call_of(thread),
                 };
-                let seen = Seen { number: traced.calls, call, first: process == first };
+                let seen = Seen { number: traced.calls, call, argument, first: process == first };
                 traced.calls += 1;
                 match at(&seen) {
                     Deed::Go => {}
@@ -148,11 +150,12 @@ fn kill(thread: i32) {
     unsafe { libc::kill(thread, libc::SIGKILL) };
 }
 
-fn call_of(thread: i32) -> Option<i64> {
+/// Its number and its first argument.
+fn call_of(thread: i32) -> (Option<i64>, u64) {
     // `op`, `arch`, instruction and stack pointer, then the number and the arguments.
     let mut info = [0u64; 11];
-    ptrace(GET_SYSCALL_INFO, thread, std::mem::size_of_val(&info), info.as_mut_ptr() as usize).ok()?;
-    Some(info[3] as i64)
+    let got = ptrace(GET_SYSCALL_INFO, thread, std::mem::size_of_val(&info), info.as_mut_ptr() as usize);
+    (got.is_ok().then_some(info[3] as i64), info[4])
 }
 
 fn process_of(thread: i32) -> i32 {
