@@ -49,6 +49,9 @@ _ssh__rescue() {
             ssh__rescue,undo)
                 cmd="ssh__rescue__subcmd__undo"
                 ;;
+            ssh__rescue,watch)
+                cmd="ssh__rescue__subcmd__watch"
+                ;;
             ssh__rescue__subcmd__policy,check)
                 cmd="ssh__rescue__subcmd__policy__subcmd__check"
                 ;;
@@ -65,7 +68,7 @@ _ssh__rescue() {
 
     case "${cmd}" in
         ssh__rescue)
-            opts="-h -V --json --policy --help --version check explain repair status hold release agent history undo policy drill"
+            opts="-h -V --json --policy --help --version check explain repair status hold release agent history undo policy drill watch"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -377,6 +380,24 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__undo)
+            opts="-h --json --policy --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        ssh__subcmd__rescue__subcmd__watch)
             opts="-h --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -39,6 +39,7 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "history" -d '
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "undo" -d 'Take a repair back'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "policy" -d 'Check, show or write the policy'
 complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "drill" -d 'Lock scratch hosts out in many ways and rescue them; the live host is not touched'
+complete -c ssh-rescue -n "__fish_ssh_rescue_needs_command" -f -a "watch" -d 'Undo a repair whose process is gone before it is confirmed; `repair` itself starts it'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l ruleset -d 'Judge a saved ruleset instead of this host: what `iptables-save`, `ip6tables-save` or `nft list ruleset` printed, /etc/iptables/rules.v4, /etc/nftables.conf; `-` reads it from the standard input. It is loaded into a scratch namespace by its own tool and read back; this host\'s rules are not touched. Only the rules are judged, and needs root' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l backend -d 'The tool that loads it: iptables-nft, iptables-legacy, ip6tables-nft, ip6tables-legacy or nft [default: by its form; the report says which]' -r
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l ifindex -d 'The number of the interface [default: 2]' -r
@@ -103,3 +104,6 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand drill" -l policy -
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand drill" -l apart -d 'The part that runs apart from the live host; `drill` itself starts it'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand drill" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand drill" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand watch" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand watch" -l json -d 'Print JSON for machines'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand watch" -s h -l help -d 'Print help'

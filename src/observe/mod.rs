@@ -34,7 +34,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
         let program = beside(scope, move || sshd::program(host, &daemons));
         let net = net::net(host);
         let place = net.clone();
-        let boot = scope.spawn(move || boot::boot(host, &place));
+        let boot = beside(scope, move || boot::boot(host, &place));
         let wrappers = wrappers::wrappers(host);
         let resources = resources::resources(host);
         let ufw = owners::ufw(host);

@@ -240,7 +240,7 @@ fn killed_at_any_call_it_leaves_whole_files_and_recovers() {
         }
     }
     println!("{killed} points");
-    assert!(killed > 100, "only {killed} points");
+    assert!(killed > 60, "only {killed} points");
 }
 
 #[test]
