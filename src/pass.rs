@@ -12,7 +12,7 @@ use crate::host::{Host, LockError};
 use crate::judge::{Judgement, Verdict, judge};
 use crate::observe::observe;
 use crate::plan::restraint::History;
-use crate::plan::{Decision, Declined, Plan, annotate, plan, question};
+use crate::plan::{Decision, Declined, Plan, Step, annotate, plan, question};
 use crate::policy::Policy;
 use crate::record::{
     LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, keep_healthy, kept_healthy, new_id, recover,
@@ -205,6 +205,7 @@ pub fn walk(
         };
         let id = plan.id.clone();
         let aim = Aim::of(policy, &snapshot, &now, &plan);
+        let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
         report.planned(&plan);
         (ask.told)("rehearse");
         let rehearsed = match rehearse(host, &snapshot, plan, policy, &now, aim.suffices(), &insert) {
@@ -221,6 +222,14 @@ pub fn walk(
             Err(moved @ ApplyError::Moved(_)) => {
                 report.error = Some(chain(&moved));
                 (snapshot, now) = look(host, policy);
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                continue;
+            }
+            // Where the unit does not come up, the policy may know another way.
+            Err(error) if policy.sshd.emergency && starts && snapshot.sshd.start_failed.is_none() => {
+                report.error = Some(chain(&error));
+                (snapshot, now) = look(host, policy);
+                snapshot.sshd.start_failed = report.error.clone();
                 decision = decide(&ask, &mut snapshot, &now, &new_id());
                 continue;
             }

@@ -157,14 +157,19 @@ pub fn verify(
 ) -> Result<Verified, VerifyError> {
     let Applied { mut entry, watcher } = applied;
     // A daemon that has just been started may need a moment until it listens.
-    let starts = entry.plan.steps.iter().any(|s| matches!(s, Step::StartUnit { .. } | Step::ReloadUnit { .. }));
+    let starts = entry
+        .plan
+        .steps
+        .iter()
+        .any(|s| matches!(s, Step::StartUnit { .. } | Step::ReloadUnit { .. } | Step::EmergencySshd { .. }));
     let mut pauses = [100, 400, 1500].map(Duration::from_millis).into_iter().filter(|_| starts);
     let (snapshot, judgement, missed) = loop {
         let snapshot = observe(host, policy);
         let judgement = judge(policy, &snapshot);
-        match (aim.missed(policy, &snapshot, &judgement), pauses.next()) {
-            (Some(_), Some(pause)) => sleep(pause),
-            (missed, _) => break (snapshot, judgement, missed),
+        let missed = aim.missed(policy, &snapshot, &judgement);
+        match pauses.next() {
+            Some(pause) if missed.is_some() || !is_served(policy, &snapshot, &judgement) => sleep(pause),
+            _ => break (snapshot, judgement, missed),
         }
     };
     let Some(why) = missed else {
@@ -184,6 +189,12 @@ pub fn verify(
             Err(VerifyError::Left { why, source })
         }
     }
+}
+
+/// Whether somebody listens wherever it is asked for: a daemon takes its addresses one after the other.
+fn is_served(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement) -> bool {
+    let demands = Intent::of(policy, snapshot, &judgement.gates).demands;
+    demands.iter().all(|d| !matches!(d.listener, Standing::Lacking { .. }))
 }
 
 fn key(demand: &Demand) -> Key {
@@ -212,6 +223,7 @@ fn works_on(step: &Step) -> Option<Gate> {
         Step::StartUnit { .. }
         | Step::ReloadUnit { .. }
         | Step::EnableUnit { .. }
+        | Step::EmergencySshd { .. }
         | Step::MakeKeys { .. }
         | Step::SetMode { .. }
         | Step::MakeFolder { .. }

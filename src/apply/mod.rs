@@ -2,6 +2,7 @@
 //! back those before it.
 #![forbid(unsafe_code)]
 
+pub mod emergency;
 pub mod files;
 pub mod firewalld;
 pub mod flush;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{StepError, files, firewalld, flush, insert_by_tool, nft, sshd, ufw, units};
+use super::{StepError, emergency, files, firewalld, flush, insert_by_tool, nft, sshd, ufw, units};
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
 use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
@@ -34,6 +34,7 @@ pub(super) fn words(step: &Step) -> String {
         Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
         Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
         Step::ReloadUnit { unit } => format!("the reload of {}", escape(unit)),
+        Step::EmergencySshd { .. } => "the start of an emergency sshd".into(),
         Step::EnableUnit { unit } => format!("the enabling of {}", escape(unit)),
         Step::StartUnit { unit, .. } => format!("the start of {}", escape(unit)),
         Step::Flush => "the flush of all rules".into(),
@@ -184,6 +185,12 @@ impl<'a> Work<'a> {
             Step::ReloadUnit { unit } => {
                 self.begin(entry, Undo::Reload { unit: unit.clone() })?;
                 units::reload(self.host, unit, self.sshd())?;
+            }
+            Step::EmergencySshd { config, keys } => {
+                let missing = || StepError::Changed { what: "sshd's program".into() };
+                let sshd = self.sshd().ok_or_else(missing)?.to_owned();
+                self.begin(entry, Undo::Emergency)?;
+                emergency::start(self.host, &sshd, config, keys)?;
             }
             Step::EnableUnit { unit } => {
                 self.begin(entry, Undo::Enabled { unit: unit.clone() })?;

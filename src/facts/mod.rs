@@ -120,6 +120,7 @@ impl Snapshot {
                 privsep_dir: Seen::Absent,
                 files: SshdFiles::default(),
                 logins: Logins::default(),
+                start_failed: None,
                 trials: Vec::new(),
             },
             wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },

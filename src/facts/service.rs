@@ -24,6 +24,8 @@ pub struct Sshd {
     pub privsep_dir: Seen<PathMode>,
     pub files: SshdFiles,
     pub logins: Logins,
+    /// Why its unit did not come up when it was started a moment ago.
+    pub start_failed: Option<String>,
     /// Answers to the planner's questions, in their order.
     pub trials: Vec<Trial>,
 }

@@ -58,6 +58,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
                 privsep_dir: sshd::privsep_dir(),
                 files: sshd_files::files(host),
                 logins: logins::logins(host, program.settings.present()),
+                start_failed: None,
                 trials: Vec::new(),
                 settings: program.settings,
                 processes: processes.sshd,

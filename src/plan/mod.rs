@@ -112,6 +112,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         Step::WriteFile { .. } => code.starts_with("wrappers."),
         Step::StartUnit { unit, .. } => code == "sshd.listener.none" || (critical && named() == Some(unit)),
         Step::ReloadUnit { .. } => critical && code.starts_with("sshd.listener."),
+        Step::EmergencySshd { .. } => code == "sshd.listener.none",
         Step::EnableUnit { .. } => code == "sshd.unit.disabled",
         Step::MakeKeys { .. } => code == "sshd.keys.missing",
         Step::SetMode { path, .. } if path.starts_with("/etc/ssh") => code == "sshd.keys.mode",

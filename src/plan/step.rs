@@ -111,6 +111,12 @@ pub enum Step {
     ReloadUnit {
         unit: String,
     },
+    /// Start the distribution's sshd beside the real one, in a transient unit that ends when that one starts. Its keys are
+    /// these; without any, fresh ones.
+    EmergencySshd {
+        config: String,
+        keys: Vec<PathBuf>,
+    },
     /// Let the next boot start a unit.
     EnableUnit {
         unit: String,

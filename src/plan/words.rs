@@ -47,6 +47,12 @@ impl Step {
             Step::ReloadUnit { unit } => {
                 vec![format!("let {} read its configuration again (after `sshd -t`)", escape(unit))]
             }
+            Step::EmergencySshd { keys, .. } => {
+                let keys = if keys.is_empty() { "fresh host keys" } else { "the host's own keys" };
+                vec![format!(
+                    "start an emergency sshd with {keys}, for logins by key alone, until the real one is back"
+                )]
+            }
             Step::EnableUnit { unit } => vec![format!("let the next boot start {}", escape(unit))],
             Step::StartUnit { unit, reset_failed, unmask } => {
                 let unmask = if *unmask { "unmask it, " } else { "" };

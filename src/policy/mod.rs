@@ -93,6 +93,8 @@ pub struct SshdPolicy {
     pub unmask: bool,
     /// Mend also what only the next start of sshd or the next boot needs, while sshd still serves.
     pub persist: bool,
+    /// Where nothing else brings sshd up: one beside it, for logins by key alone, until the real one is back.
+    pub emergency: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -153,7 +155,7 @@ impl Default for Policy {
                 unrehearsed: true,
             },
             wrappers: WrappersPolicy { mode: Mode::Repair },
-            sshd: SshdPolicy { mode: Mode::Repair, unmask: false, persist: false },
+            sshd: SshdPolicy { mode: Mode::Repair, unmask: false, persist: false, emergency: false },
             restraint: RestraintPolicy { attempts: 3, per_seconds: 3600 },
             control: ControlPolicy { group: None },
             report: ReportPolicy { console: false, metrics: None },

@@ -55,6 +55,7 @@ fn read(document: &DeTable<'_>, m: &mut Mistakes<'_>) -> Policy {
     sshd.read("mode", m, &mut policy.sshd.mode, mode);
     sshd.read("unmask", m, &mut policy.sshd.unmask, boolean);
     sshd.read("persist", m, &mut policy.sshd.persist, boolean);
+    sshd.read("emergency", m, &mut policy.sshd.emergency, boolean);
 
     let restraint = top.table("restraint");
     restraint.read("attempts", m, &mut policy.restraint.attempts, |m, v| integer(m, v, "a number of repairs", 1, 1000));

@@ -16,7 +16,7 @@ const KEYS: [(&str, &[&str]); 8] = [
     ("ssh", &["port", "sources", "interfaces"]),
     ("firewall", &["mode", "strategy", "persist", "respect", "panic", "unrehearsed"]),
     ("wrappers", &["mode"]),
-    ("sshd", &["mode", "unmask", "persist"]),
+    ("sshd", &["mode", "unmask", "persist", "emergency"]),
     ("restraint", &["attempts", "per"]),
     ("control", &["group"]),
     ("report", &["console", "metrics"]),

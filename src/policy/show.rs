@@ -38,6 +38,7 @@ impl Policy {
         line(&format!("mode = {}", mode(self.sshd.mode)), "");
         line(&format!("unmask = {}", self.sshd.unmask), "start it even where its unit is masked");
         line(&format!("persist = {}", self.sshd.persist), "mend also what only its next start needs");
+        line(&format!("emergency = {}", self.sshd.emergency), "start one beside it where nothing else helps");
         line("\n[restraint]", "");
         line(&format!("attempts = {}", self.restraint.attempts), "");
         line(&format!("per = \"{}\"", duration(self.restraint.per_seconds)), "");

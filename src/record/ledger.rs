@@ -127,6 +127,8 @@ pub enum Undo {
     Reload {
         unit: String,
     },
+    /// An emergency sshd was started.
+    Emergency,
     /// The unit was not started by a boot.
     Enabled {
         unit: String,

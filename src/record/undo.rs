@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
-use crate::apply::{StepError, files, firewalld, flush, iptables, sshd, ufw, units};
+use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, sshd, ufw, units};
 use crate::host::{Host, LockError};
 
 /// How long another pass is waited for.
@@ -101,6 +101,7 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Folder { path } => Ok(host.remove_folder(path)?),
         Undo::User { name } => sshd::take_user_back(host, name),
         Undo::Reload { unit } => units::reload_back(host, unit),
+        Undo::Emergency => emergency::stop(host),
         Undo::Enabled { unit } => units::set_enabled(host, unit, false),
         Undo::Unit { unit, active, masked } => units::put_back(host, unit, *active, *masked),
         // nf_tables is flushed first and in one commit: where rules are left, nothing was flushed yet.

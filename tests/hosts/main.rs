@@ -63,6 +63,7 @@ fn main() -> ExitCode {
             row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(&host, broken)?)));
         }
         row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(&host)?)));
+        row("rescue: sshd, its unit is broken", Box::new(|host| Ok(sshd::emergency(&host)?)));
         row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
         row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(&host)?)));
     }

@@ -117,6 +117,33 @@ pub fn next_start(host: &Booted) -> Result<(), String> {
     expect("after the undo", &differences(&before, &state(host)), &[vec![], vec![]])
 }
 
+/// Where the unit itself is broken, another sshd serves until the real one is back; without the policy's word none does.
+pub fn emergency(host: &Booted) -> Result<(), String> {
+    host.sh("mkdir -p /etc/systemd/system/ssh.service.d /etc/ssh-rescue
+             printf '[Service]\nExecStartPre=/bin/false\n' >/etc/systemd/system/ssh.service.d/broken.conf
+             echo 'PermitRootLogin no' >/etc/ssh/sshd_config.d/50-mine.conf
+             systemctl daemon-reload; systemctl stop ssh");
+    let report = host.rescue(&["repair"]);
+    expect("a repair without the policy's word", &text(&report["outcome"]), &"blocked".to_owned())
+        .map_err(|e| format!("{e}\n{report:#}"))?;
+    expect("a client then", &host.wire.see(SOMEBODY), &[Refused; 2])?;
+    host.sh("printf '[sshd]\nemergency = true\n' >/etc/ssh-rescue/policy.toml");
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    expect("a client after the repair", &host.wire.see(SOMEBODY), &[Banner; 2]).map_err(|e| told(&e, &report))?;
+    let settings = host.sh("sshd -T -f /run/ssh-rescue-emergency/sshd_config");
+    for strict in ["permitrootlogin no", "passwordauthentication no", "allowtcpforwarding no"] {
+        expect(strict, &settings.lines().any(|l| l == strict), &true)?;
+    }
+    host.sh("rm /etc/systemd/system/ssh.service.d/broken.conf; systemctl daemon-reload; systemctl reset-failed ssh; systemctl start ssh");
+    expect("it ends when the real one is back", &host.run("systemctl is-active ssh-rescue-emergency").ok(), &false)?;
+    expect("a client of the real one", &host.wire.see(SOMEBODY), &[Banner; 2])?;
+    let undone = host.rescue(&["undo", &text(&report["id"])]);
+    expect("the undo", &text(&undone["phase"]), &"undone".to_owned()).map_err(|e| format!("{e}: {undone}"))?;
+    expect("a client after the undo", &host.wire.see(SOMEBODY), &[Banner; 2])?;
+    expect("its folder", &host.run("test -e /run/ssh-rescue-emergency").ok(), &false)
+}
+
 /// A reload for another port lets those who are connected stay.
 pub fn sessions(host: &Booted) -> Result<(), String> {
     host.sh("echo 'Port 2222' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh");

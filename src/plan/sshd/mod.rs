@@ -5,6 +5,7 @@
 //! question.
 
 mod config;
+mod emergency;
 mod files;
 mod listen;
 #[cfg(test)]
@@ -44,7 +45,7 @@ pub fn mend(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
         (true, true) => attempt.last(),
         (true, false) => Ok(()),
     };
-    draft.question = attempt.question;
+    draft.question = attempt.question.take();
     match result {
         Ok(()) => {
             draft.steps.extend(attempt.steps);
@@ -52,7 +53,15 @@ pub fn mend(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
                 draft.decline(code, &why);
             }
         }
-        Err((code, why)) => draft.decline(code, &why),
+        Err((code, why)) => {
+            draft.decline(code, &why);
+            if policy.sshd.emergency && !lacking.is_empty() && draft.question.is_none() && attempt.is_forsaken(code) {
+                match attempt.emergency() {
+                    Ok(step) => draft.steps.push(step),
+                    Err((code, why)) => draft.decline(code, &why),
+                }
+            }
+        }
     }
 }
 
@@ -85,6 +94,9 @@ struct Attempt<'a> {
 impl Attempt<'_> {
     fn serve(&mut self, lacking: &[&Demand]) -> Result<(), No> {
         self.is_allowed()?;
+        if let Some(why) = &self.snapshot.sshd.start_failed {
+            return Err(("sshd.unit.failed", why.clone()));
+        }
         let settings = self.ready()?;
         if let Some(settings) = settings {
             let lacking: Vec<_> = lacking.iter().flat_map(|d| &d.paths).collect();
@@ -125,6 +137,12 @@ impl Attempt<'_> {
             return Err(("sshd.not-to-be-run", "/etc/ssh/sshd_not_to_be_run says that no sshd is to run".to_owned()));
         }
         Ok(())
+    }
+
+    /// Whether nothing else can bring sshd up, and nobody's word stands against it.
+    fn is_forsaken(&self, code: &str) -> bool {
+        !matches!(code, "sshd.listener.stranger" | "sshd.not-to-be-run" | "sshd.unit.masked" | "sshd.binary.missing")
+            && self.snapshot.sshd.units.present().is_some()
     }
 
     /// Adds what has to be done until `sshd -t` passes, one remedy after the other. The settings that are in force then.

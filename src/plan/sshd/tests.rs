@@ -235,6 +235,34 @@ fn while_sshd_serves_nothing_is_done_unless_the_policy_wants_it() {
 }
 
 #[test]
+fn an_emergency_sshd_only_tightens() {
+    let text =
+        "Port 2222\nPasswordAuthentication yes\nPermitRootLogin perhaps\nAllowUsers alice \"b c\"\nX11Forwarding yes\n";
+    let mut snapshot = down(vec![file(MAIN, text)], &[]);
+    snapshot.sshd.settings = Seen::Present(everywhere());
+    snapshot.sshd.start_failed = Some("ssh.service does not come up".into());
+    let refused = planned(snapshot.clone(), &Policy::default(), &[]).unwrap_err();
+    assert!(refused.contains("does not come up"), "{refused}");
+    let mut policy = Policy::default();
+    policy.sshd.emergency = true;
+    let steps = planned(snapshot.clone(), &policy, &[]).unwrap();
+    let [Step::EmergencySshd { config, keys }] = &steps[..] else { panic!("{steps:?}") };
+    assert!(keys.is_empty());
+    let has = |line: &str| config.lines().any(|l| l == line);
+    for line in
+        ["Port 22", "PermitRootLogin no", "PasswordAuthentication no", "X11Forwarding no", "allowusers alice \"b c\""]
+    {
+        assert!(has(line), "{line} is not in {config}");
+    }
+    assert!(!has("Port 2222") && !config.contains("PasswordAuthentication yes"));
+    // Nobody knows what an sshd without the blocks would let in.
+    snapshot.sshd.files.config = vec![file(MAIN, "Match User bob\nForceCommand internal-sftp\n")];
+    assert!(planned(snapshot.clone(), &policy, &[]).unwrap_err().contains("Match"));
+    snapshot.sshd.not_to_be_run = true;
+    assert!(planned(snapshot, &policy, &[]).unwrap_err().contains("sshd_not_to_be_run"));
+}
+
+#[test]
 fn a_running_sshd_that_does_not_listen_there_reads_its_files_again() {
     let mut snapshot = down(vec![file(MAIN, "Port 22\n")], &[]);
     snapshot.sshd.units = Seen::Present(vec![unit("ssh.service", "active", "enabled")]);
