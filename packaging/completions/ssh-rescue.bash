@@ -344,7 +344,7 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__repair)
-            opts="-h --dry-run --json --policy --help"
+            opts="-h --dry-run --alone --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

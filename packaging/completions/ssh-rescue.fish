@@ -63,6 +63,7 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l json -
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -s h -l help -d 'Print help'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l dry-run -d 'Rehearse the repair, and stop before anything of this host is changed'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l alone -d 'Do it in this process, also where an agent answers'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -s h -l help -d 'Print help'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand status" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F

@@ -1,16 +1,17 @@
 //! Signals on D-Bus: of sshd's units, and of firewalld. A host without a bus has none.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use futures_core::Stream;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{JoinHandle, spawn_local};
 use zbus::connection::Builder;
-use zbus::{Connection, MatchRule, MessageStream};
+use zbus::zvariant::OwnedValue;
+use zbus::{Connection, MatchRule, Message, MessageStream};
 
-use super::wake::Wake;
+use super::wake::{SYSTEM_BUS, Wake};
 
-const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 const UNITS: [(&str, &str); 4] = [
     ("ssh.service", "/org/freedesktop/systemd1/unit/ssh_2eservice"),
     ("sshd.service", "/org/freedesktop/systemd1/unit/sshd_2eservice"),
@@ -52,8 +53,9 @@ async fn listen(wakes: &UnboundedSender<Wake>) -> zbus::Result<()> {
             .sender("org.freedesktop.systemd1")?
             .path(path)?
             .interface("org.freedesktop.DBus.Properties")?
+            .arg(0, "org.freedesktop.systemd1.Unit")?
             .build();
-        tasks.spawn_local(forward(bus.clone(), rule, wakes.clone(), Wake::Bus(name)));
+        tasks.spawn_local(forward(bus.clone(), rule, wakes.clone(), Wake::Bus(name), unit_state));
     }
     for (member, wake) in [
         ("Reloaded", Wake::Reloaded),
@@ -66,7 +68,7 @@ async fn listen(wakes: &UnboundedSender<Wake>) -> zbus::Result<()> {
             .interface(FIREWALLD)?
             .member(member)?
             .build();
-        tasks.spawn_local(forward(bus.clone(), rule, wakes.clone(), wake));
+        tasks.spawn_local(forward(bus.clone(), rule, wakes.clone(), wake, |_| None));
     }
     let owner = MatchRule::builder()
         .msg_type(zbus::message::Type::Signal)
@@ -74,19 +76,41 @@ async fn listen(wakes: &UnboundedSender<Wake>) -> zbus::Result<()> {
         .member("NameOwnerChanged")?
         .arg(0, FIREWALLD)?
         .build();
-    tasks.spawn_local(forward(bus, owner, wakes.clone(), Wake::Bus("firewalld")));
+    tasks.spawn_local(forward(bus, owner, wakes.clone(), Wake::Bus("firewalld"), |_| None));
     // The first stream that ends says that the bus is gone.
     tasks.join_next().await;
     Ok(())
 }
 
-async fn forward(bus: Connection, rule: MatchRule<'static>, wakes: UnboundedSender<Wake>, wake: Wake) {
+/// Forwards each signal, or where `state` finds one in it, each that tells another state than the one before: systemd
+/// signals also that a unit was loaded, which every look makes it do.
+async fn forward(
+    bus: Connection,
+    rule: MatchRule<'static>,
+    wakes: UnboundedSender<Wake>,
+    wake: Wake,
+    state: fn(&Message) -> Option<String>,
+) {
     let Ok(mut stream) = MessageStream::for_match_rule(rule, &bus, None).await else {
         return std::future::pending().await;
     };
-    while let Some(Ok(_)) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut stream).poll_next(cx)).await {
+    let mut last = None;
+    while let Some(Ok(message)) = std::future::poll_fn(|cx| std::pin::Pin::new(&mut stream).poll_next(cx)).await {
+        let now = state(&message);
+        if now.is_some() && now == last {
+            continue;
+        }
+        last = now;
         if wakes.send(wake.clone()).is_err() {
             return;
         }
     }
+}
+
+/// What a unit's PropertiesChanged tells of its state.
+fn unit_state(message: &Message) -> Option<String> {
+    type Changed = (String, HashMap<String, OwnedValue>, Vec<String>);
+    let (_, changed, _) = message.body().deserialize::<Changed>().ok()?;
+    let text = |name: &str| changed.get(name).and_then(|v| <&str>::try_from(v).ok()).unwrap_or_default().to_owned();
+    Some(["LoadState", "ActiveState", "SubState", "UnitFileState"].map(text).join(" "))
 }

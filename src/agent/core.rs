@@ -277,6 +277,8 @@ impl Core {
             }
             return;
         }
+        // A bus may have come up since.
+        self.signals.again(&self.wakes);
         let waiting = self.current.take().map(|(_, _, waiting)| waiting).unwrap_or_default();
         match done {
             Done::Stage(_) | Done::Forgiven => {}

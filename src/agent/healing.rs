@@ -9,13 +9,15 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use procfs::Current;
 
-use crate::host::{BusError, Host};
+use crate::host::{BusError, Call, Host};
 use crate::plan::settle::Healing;
 use crate::plan::{Plan, Step};
 
 /// dpkg's and apt's, rpm's and dnf's.
 const LOCKS: [&str; 4] =
     ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/rpm/.rpm.lock", "/usr/lib/sysimage/rpm/.rpm.lock"];
+/// ufw's, as long as it is at work.
+const UFW: &str = "/run/ufw.lock";
 /// After this much uptime no boot is waited for.
 const BOOT: Duration = Duration::from_secs(300);
 const ANSWER: Duration = Duration::from_secs(1);
@@ -25,6 +27,9 @@ pub fn healing(host: &Host, plan: &Plan, reload: bool) -> Option<Healing> {
     let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
     if booting(host) {
         return Some(Healing::Boot);
+    }
+    if locked(Path::new(UFW)) {
+        return Some(Healing::Ufw);
     }
     if starts && LOCKS.iter().any(|path| locked(Path::new(path))) {
         return Some(Healing::Upgrade);
@@ -64,5 +69,11 @@ fn starting(host: &Host) -> bool {
         let value: zbus::zvariant::OwnedValue = answer.body().deserialize()?;
         Ok::<_, BusError>(<&str>::try_from(&value).unwrap_or_default().to_owned())
     });
-    matches!(state.as_deref(), Ok("initializing" | "starting"))
+    match state {
+        Ok(state) => matches!(state.as_str(), "initializing" | "starting"),
+        // systemctl(1) has a way of its own to systemd.
+        Err(_) => host
+            .run(&Call { deadline: ANSWER, ..Call::new("systemctl", &["is-system-running"]) })
+            .is_ok_and(|output| matches!(output.stdout.trim_ascii(), b"initializing" | b"starting")),
+    }
 }

@@ -43,7 +43,7 @@ use crate::record::StateDir;
 
 use self::core::Core;
 
-pub use socket::{INTERFACE, SOCKET};
+pub use socket::{INTERFACE, Interface, SOCKET};
 pub use status::Status;
 
 /// The file in the folder of the socket that everybody may read.
@@ -119,7 +119,11 @@ async fn live(setup: Setup) -> Result<(), AgentError> {
     loop {
         tokio::select! {
             Some(wake) = woken.recv() => core.woken(wake),
-            wake = files.changed() => core.woken(wake),
+            wake = files.changed() => {
+                // A folder that was just made is watched before what is in it is read.
+                files.again();
+                core.woken(wake);
+            }
             Some(result) = results.recv() => {
                 core.done(result);
                 files.again();

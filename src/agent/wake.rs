@@ -58,6 +58,8 @@ impl Wake {
     }
 }
 
+/// Where it comes up late, as at boot, it is waited for.
+pub const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 const LOCK: &str = "/run/xtables.lock";
 /// What counts in /etc; below the folders everything does.
 const FILES: [&str; 2] = ["/etc/hosts.allow", "/etc/hosts.deny"];
@@ -131,7 +133,7 @@ impl Files {
     pub fn again(&mut self) {
         let watch = self.watch.get_mut();
         let policy = self.policy.parent().map(Path::to_owned);
-        let folders = ["/etc", "/run"].into_iter().chain(FOLDERS).map(PathBuf::from);
+        let folders = ["/etc", "/run", "/run/dbus"].into_iter().chain(FOLDERS).map(PathBuf::from);
         for folder in folders.chain(policy) {
             // What cannot be watched is looked at by the sweep.
             let _ = watch.folder(&folder);
@@ -167,6 +169,7 @@ impl Files {
         match path.parent().map(Path::to_owned) {
             _ if path == self.policy || Some(path) == self.policy.parent() => Some(Wake::Policy),
             _ if path == Path::new(LOCK) => Some(Wake::Legacy),
+            _ if path == Path::new(SYSTEM_BUS) => Some(Wake::Bus("the system bus")),
             Some(parent) if parent == Path::new("/etc") => {
                 let counts = FILES.iter().chain(&FOLDERS).any(|known| path == Path::new(known));
                 counts.then(|| Wake::File(path.to_owned()))

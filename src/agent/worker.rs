@@ -9,12 +9,12 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::healing::healing;
 use crate::chain;
-use crate::host::Host;
+use crate::host::{Call, Host};
 use crate::judge::Judgement;
 use crate::pass::{self, Ask, Outcome, Report};
 use crate::plan::restraint::{History, Leave};
 use crate::plan::settle::Patience;
-use crate::plan::{Decision, annotate};
+use crate::plan::{Decision, Step, annotate};
 use crate::policy::Policy;
 use crate::record::{
     Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, keep_healthy, recover, undo,
@@ -23,6 +23,10 @@ use crate::record::{
 /// After a repair that came to nothing the host is looked at again; each time it is four times as long.
 const FAILED: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// What repairs without the agent's sandbox, and how long it may take.
+const REPAIR_UNIT: &str = "ssh-rescue-repair.service";
+const HELP: Duration = Duration::from_secs(60);
 
 /// What is to be done.
 pub enum Job {
@@ -182,6 +186,10 @@ impl Worker {
                 let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
             }
             self.patience.well();
+            if decision == Decision::Healthy && self.state.path().exists() {
+                // What a later repair may fall back on; that it could not be kept is said by that repair.
+                let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
+            }
             return looked;
         };
         let stay = report_only || !matches!(self.state.hold(&self.host), Ok(None));
@@ -223,6 +231,13 @@ impl Worker {
                     let pause = FAILED.saturating_mul(4u32.saturating_pow(self.failures - 1));
                     looked.again = Some(pause.min(LONGEST_PAUSE));
                 }
+                // What a sandbox forbids is left to a unit that may do it.
+                let owners = report.plan.iter().flat_map(|p| &p.steps).any(Step::changes_owners);
+                if failed && owners && !may_change_owners() {
+                    let call = Call { deadline: HELP, ..Call::new("systemctl", &["start", REPAIR_UNIT]) };
+                    let _ = self.host.run(&call);
+                    looked.again = Some(Duration::from_millis(50));
+                }
                 looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
                 looked.report = Some(report);
             }
@@ -263,6 +278,11 @@ impl Worker {
         self.history.forgive(now());
         self.patience.well();
     }
+}
+
+/// Whether this process has CAP_CHOWN.
+fn may_change_owners() -> bool {
+    procfs::process::Process::myself().and_then(|me| me.status()).is_ok_and(|status| status.capeff & 1 == 1)
 }
 
 fn now() -> u64 {

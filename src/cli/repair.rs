@@ -16,12 +16,15 @@ pub struct Repair {
     /// Rehearse the repair, and stop before anything of this host is changed
     #[arg(long)]
     dry_run: bool,
+    /// Do it in this process, also where an agent answers
+    #[arg(long)]
+    alone: bool,
 }
 
 impl Repair {
     pub fn run(&self, context: &Context) -> Result<Status, CliError> {
         let (policy, _) = context.policy()?;
-        if let Some(mut agent) = context.policy.is_none().then(Agent::reach).flatten() {
+        if let Some(mut agent) = (context.policy.is_none() && !self.alone).then(Agent::reach).flatten() {
             let asked = json!({"dry_run": self.dry_run, "color": context.screen.is_rich()});
             match agent.call("Repair", &asked) {
                 Ok(answer) => return context.told(&answer),

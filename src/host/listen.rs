@@ -3,10 +3,11 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
@@ -70,6 +71,37 @@ impl Host {
     /// Writes a setting below `/proc/sys/net`, which is that of the calling thread's network namespace. For scratch
     /// namespaces only.
     pub(crate) fn write_sysctl(&self, path: &Path, value: &str) -> io::Result<()> {
-        OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(path)?.write_all(value.as_bytes())
+        let open = |path: &Path| OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(path);
+        let mut file = match open(path) {
+            // In a sandbox that shows /proc/sys read-only: the scratch namespace's own settings are no part of that.
+            Err(error) if error.raw_os_error() == Some(libc::EROFS) => {
+                let proc = own_proc()?;
+                let below = path.strip_prefix("/proc").map_err(io::Error::other)?;
+                open(&Path::new(&format!("/proc/self/fd/{}", proc.as_raw_fd())).join(below))?
+            }
+            opened => opened?,
+        };
+        file.write_all(value.as_bytes())
     }
 }
+
+/// A proc file system that is mounted nowhere (fsopen(2), fsmount(2)), gone when it is closed.
+fn own_proc() -> io::Result<OwnedFd> {
+    // SAFETY: the strings end with a NUL, and each descriptor is ours alone.
+    unsafe {
+        let owned = |got: libc::c_long| -> io::Result<OwnedFd> {
+            let raw = i32::try_from(Errno::result(got)?).map_err(io::Error::other)?;
+            Ok(OwnedFd::from_raw_fd(raw))
+        };
+        let context = owned(libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC))?;
+        let none = std::ptr::null::<libc::c_void>();
+        let made = libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, none, none, 0);
+        Errno::result(made)?;
+        owned(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, 0))
+    }
+}
+
+/// Of linux/mount.h.
+const FSOPEN_CLOEXEC: libc::c_uint = 1;
+const FSMOUNT_CLOEXEC: libc::c_uint = 1;
+const FSCONFIG_CMD_CREATE: libc::c_uint = 6;

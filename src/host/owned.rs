@@ -23,13 +23,16 @@ impl Host {
 
     /// Only of a regular file that has no second name, or of a folder.
     pub fn set_owned(&self, path: &Path, new: Owned) -> Result<(), ReplaceError> {
-        let (file, _) = opened(path)?;
+        let (file, old) = opened(path)?;
         let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
         // In this order: a new owner's file is never as open as the old one's.
         let strict = Mode::from_bits_truncate(new.mode & 0o700);
         fchmod(&file, strict).map_err(failed("set the mode of"))?;
-        fchown(&file, Some(Uid::from_raw(new.uid)), Some(Gid::from_raw(new.gid)))
-            .map_err(failed("set the owner of"))?;
+        // A sandbox may forbid even what changes nothing.
+        if (old.uid, old.gid) != (new.uid, new.gid) {
+            fchown(&file, Some(Uid::from_raw(new.uid)), Some(Gid::from_raw(new.gid)))
+                .map_err(failed("set the owner of"))?;
+        }
         fchmod(&file, Mode::from_bits_truncate(new.mode)).map_err(failed("set the mode of"))
     }
 

@@ -189,7 +189,11 @@ impl Place {
         let mode = match old {
             Some((old, stat)) => {
                 let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-                fchown(&file, Some(owner), Some(group)).map_err(self.failed("keep the owner of"))?;
+                let new = fstat(&file).map_err(self.failed("stat the new"))?;
+                // A sandbox may forbid even what changes nothing.
+                if (new.st_uid, new.st_gid) != (stat.st_uid, stat.st_gid) {
+                    fchown(&file, Some(owner), Some(group)).map_err(self.failed("keep the owner of"))?;
+                }
                 copy_attributes(old, &file).map_err(io("keep the attributes of"))?;
                 stat.st_mode & 0o7777
             }

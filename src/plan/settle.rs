@@ -40,6 +40,8 @@ impl Settle {
 pub enum Healing {
     /// firewalld has just changed its rules: it may be in the middle of a reload.
     Reload,
+    /// ufw is in the middle of what it was asked for.
+    Ufw,
     /// A package manager holds its lock, and the plan is to start a service.
     Upgrade,
     /// The boot, or cloud-init, has not finished.
@@ -51,6 +53,7 @@ impl Healing {
     fn bound(self) -> u64 {
         match self {
             Healing::Reload => u64::from(RELOAD_LOOKS - 1) * RELOAD,
+            Healing::Ufw => 20_000,
             Healing::Upgrade => 120_000,
             Healing::Boot => 300_000,
         }
@@ -59,6 +62,7 @@ impl Healing {
     pub fn words(self) -> &'static str {
         match self {
             Healing::Reload => "firewalld may be reloading",
+            Healing::Ufw => "ufw is at work",
             Healing::Upgrade => "a package manager is at work",
             Healing::Boot => "the boot has not finished",
         }
@@ -90,6 +94,7 @@ impl Patience {
         }
         let pause = match healing {
             Healing::Reload => RELOAD,
+            Healing::Ufw => 100,
             Healing::Upgrade | Healing::Boot => 1_000,
         };
         Some(now + pause)

@@ -174,6 +174,20 @@ pub enum Decision {
     Repair(Plan),
 }
 
+impl Step {
+    /// Whether it may have to give a file to another user or group.
+    pub fn changes_owners(&self) -> bool {
+        matches!(
+            self,
+            Step::WriteFile { .. }
+                | Step::MakeKeys { .. }
+                | Step::SetMode { .. }
+                | Step::MakeFolder { .. }
+                | Step::MakeUser { .. }
+        )
+    }
+}
+
 /// A file's bytes; in a report or a record they are text where they can be.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -2,6 +2,7 @@
 //!
 //! A fresh host for each row: it boots in about a second. `cargo test --test hosts -- ufw` runs the rows with that word.
 
+mod agent;
 mod booted;
 mod broken;
 mod client;
@@ -50,6 +51,17 @@ fn main() -> ExitCode {
                 }),
             );
         }
+        for lockout in LOCKOUTS {
+            row(
+                &format!("agent: {}", lockout.name),
+                Box::new(move |host| {
+                    let words = agent::rescued(&host, lockout)?;
+                    println!("{distribution}: agent: {}: {words}", lockout.name);
+                    Ok(())
+                }),
+            );
+        }
+        row("agent: the service and its socket", Box::new(|host| Ok(agent::service(host)?)));
         for meant in MEANT.iter().chain(sshd::OTHERS) {
             row(&format!("meant: {}", meant.name), Box::new(move |host| Ok(meant::leave(&host, meant)?)));
         }

@@ -35,6 +35,11 @@ impl Agent {
         agent
     }
 
+    pub fn resident_kib(&self) -> u64 {
+        let process = procfs::process::Process::new(self.child.id() as i32).unwrap();
+        process.status().unwrap().vmrss.unwrap()
+    }
+
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
@@ -105,7 +110,7 @@ pub fn with_agent(work: impl FnOnce(&mut Stage<'_>, &mut Agent) + Send) {
 
 const DROP: &str = "table inet fw { chain in { type filter hook input priority 0; tcp dport 22 drop; }; }";
 
-fn lock_out(stage: &Stage<'_>) {
+pub fn lock_out(stage: &Stage<'_>) {
     stage.tool("nft", &["-f", "-"], DROP).unwrap();
 }
 

@@ -31,4 +31,5 @@ mod scratch;
 mod sshd;
 mod torn;
 mod tracer;
+mod varlink;
 mod verified;

@@ -20,6 +20,7 @@ use crate::host::passed_listener;
 
 pub use access::Access;
 pub use answer::{Asked, Request};
+pub use idl::Interface;
 pub use serve::serve;
 
 /// The name of the socket in `/run/ssh-rescue`: that of its interface.

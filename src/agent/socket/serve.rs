@@ -56,7 +56,8 @@ async fn connection(service: Rc<Service>, mut wire: Wire, peer: Peer, entry: Rc<
         let Ok(frame) = wire.frame(async || entry.room().await).await else { return };
         let Some(_room) = entry.room().await else { return };
         let answered = match call(&frame) {
-            Ok(call) => service.answer(&mut wire, &peer, call).await,
+            // In a box of its own: who says nothing has none.
+            Ok(call) => Box::pin(service.answer(&mut wire, &peer, call)).await,
             Err("call") => return,
             Err(part) => wire.send(&wrong(part)).await,
         };

@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -65,14 +65,19 @@ impl Wire {
             if self.read.len() > SMALL && held.is_none() {
                 held = Some(room().await.ok_or(End::Refused)?);
             }
-            let mut more = [0u8; 4096];
-            let limit = more.len().min(LONGEST + 1 - self.read.len().min(LONGEST));
             let deadline = until.unwrap_or_else(|| Instant::now() + IDLE);
-            let got = timeout_at(deadline, self.stream.read(more.get_mut(..limit).unwrap_or_default())).await;
-            match got {
-                Ok(Ok(0) | Err(_)) => return Err(End::Closed),
-                Ok(Ok(got)) => self.read.extend(more.get(..got).unwrap_or_default()),
+            match timeout_at(deadline, self.stream.readable()).await {
+                Ok(Ok(())) => {}
                 Err(_) if until.is_some() => return Err(End::Refused),
+                Ok(Err(_)) | Err(_) => return Err(End::Closed),
+            }
+            // Only now is there a buffer: a thousand that say nothing have none.
+            let mut more = [0u8; 4096];
+            let limit = more.len().min(LONGEST + 1 - self.read.len());
+            match self.stream.try_read(more.get_mut(..limit).unwrap_or_default()) {
+                Ok(0) => return Err(End::Closed),
+                Ok(got) => self.read.extend(more.get(..got).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(_) => return Err(End::Closed),
             }
             until = until.or_else(|| Some(Instant::now() + PATIENCE));

@@ -199,7 +199,7 @@ fn what_lasts_is_mended_although_firewalld_did_it() {
 
 #[test]
 fn an_upgrade_or_a_boot_is_waited_for_and_not_for_ever() {
-    for (healing, bound) in [(Healing::Upgrade, 120_000), (Healing::Boot, 300_000)] {
+    for (healing, bound) in [(Healing::Ufw, 20_000), (Healing::Upgrade, 120_000), (Healing::Boot, 300_000)] {
         let (mut patience, mut now) = (Patience::default(), START);
         while let Some(again) = patience.ill(now, Some(healing)) {
             assert!(again > now);

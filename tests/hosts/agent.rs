@@ -1,0 +1,116 @@
+//! The service on a booted host, in its whole sandbox: what breaks is mended without anybody doing anything, also after a boot.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ssh_rescue::rehearse::drill::Sight;
+
+use super::booted::Booted;
+use super::client::SOMEBODY;
+use super::lockouts::Lockout;
+use super::walk::expect;
+
+/// Longer than any rescue takes; only a failure waits for it.
+const LONG: Duration = Duration::from_secs(20);
+
+const UNITS: [(&str, &str); 5] = [
+    ("/etc/systemd/system/ssh-rescue.service", include_str!("../../systemd/ssh-rescue.service")),
+    ("/etc/systemd/system/ssh-rescue.socket", include_str!("../../systemd/ssh-rescue.socket")),
+    ("/etc/systemd/system/ssh-rescue-repair.service", include_str!("../../systemd/ssh-rescue-repair.service")),
+    ("/etc/tmpfiles.d/ssh-rescue.conf", include_str!("../../systemd/tmpfiles.d.conf")),
+    ("/etc/sysusers.d/ssh-rescue.conf", include_str!("../../systemd/sysusers.d.conf")),
+];
+
+/// Installs and starts the service as a package does.
+fn install(host: &Booted) -> Result<(), String> {
+    for (path, text) in UNITS {
+        host.sh(&format!("mkdir -p \"$(dirname {path})\"; cat >{path} <<'END'\n{text}\nEND"));
+    }
+    host.sh("systemd-sysusers; systemd-tmpfiles --create ssh-rescue.conf; systemctl daemon-reload");
+    host.run("systemctl enable --now --quiet ssh-rescue.socket ssh-rescue.service");
+    wait("the first look", || status(host)["status"]["verdict"] == "reachable")
+        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))
+}
+
+fn status(host: &Booted) -> serde_json::Value {
+    let output = host.run("ssh-rescue --json status");
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
+    let end = Instant::now() + LONG;
+    while !done() {
+        if Instant::now() > end {
+            return Err(format!("{what} does not come"));
+        }
+        sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn journal(host: &Booted) -> String {
+    host.sh("systemctl --no-pager status ssh-rescue.service 2>&1; journalctl --no-pager -q -o cat -u ssh-rescue.service -u ssh-rescue-repair.service -n 30 2>&1 || true")
+}
+
+/// A lock-out under the service.
+pub fn rescued(host: &Booted, lockout: &Lockout) -> Result<String, String> {
+    install(host)?;
+    let begin = Instant::now();
+    // It may be mended while it is still being made.
+    host.run(lockout.make);
+    let mended = wait("the repair", || {
+        let status = status(host)["status"].clone();
+        status["last_repair"]["outcome"] == "repaired" && status["verdict"] != "blocked"
+    });
+    let took = begin.elapsed().as_millis();
+    mended.map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
+    expect("a client after the repair", &host.wire.see(SOMEBODY), &[Sight::Banner; 2])
+        .map_err(|e| format!("{e}\n{}", journal(host)))?;
+    Ok(format!("{took} ms"))
+}
+
+/// What systemd says of the service, and what other people's tools say of its socket.
+pub fn service(mut host: Booted) -> Result<(), String> {
+    install(&host)?;
+    let shown = host.sh("systemctl show -p StatusText,ActiveState,NRestarts ssh-rescue.service");
+    expect("systemctl's status", &shown.contains("StatusText=reachable: "), &true)
+        .map_err(|e| format!("{e}: {shown}"))?;
+    expect("restarts", &shown.contains("NRestarts=0"), &true)?;
+    let socket = "unix:/run/ssh-rescue/io.ssh-rescue.Agent";
+    if host.run("command -v varlinkctl").ok() {
+        let info = host.sh(&format!("varlinkctl info {socket}"));
+        expect("varlinkctl info", &info.contains("io.ssh-rescue.Agent"), &true).map_err(|e| format!("{e}: {info}"))?;
+        let methods =
+            host.sh(&format!("varlinkctl list-methods {socket} 2>/dev/null || varlinkctl introspect {socket}"));
+        expect("varlinkctl list-methods", &methods.contains("Repair"), &true).map_err(|e| format!("{e}: {methods}"))?;
+        host.sh(&format!("varlinkctl introspect {socket} io.ssh-rescue.Agent"));
+        host.sh(&format!("varlinkctl introspect {socket} org.varlink.service"));
+        let status = host.sh(&format!("varlinkctl call {socket} io.ssh-rescue.Agent.Status '{{}}'"));
+        expect("varlinkctl call", &status.contains("reachable"), &true).map_err(|e| format!("{e}: {status}"))?;
+        let wrong = host.run(&format!("varlinkctl call {socket} io.ssh-rescue.Agent.Hold '{{\"seconds\":\"x\"}}'"));
+        expect("a wrong call", &wrong.ok(), &false)?;
+        expect("its error", &wrong.complaint().contains("InvalidParameter"), &true)
+            .map_err(|e| format!("{e}: {}", wrong.complaint()))?;
+    }
+    // Everybody may ask, and not everybody may change.
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups ssh-rescue";
+    expect("a stranger asks", &host.run(&format!("{nobody} status")).status, &0)?;
+    let refused = host.run(&format!("{nobody} hold 1h"));
+    expect("a stranger holds", &(refused.status, refused.complaint().contains("only root")), &(3, true))?;
+    host.sh("mkdir -p /etc/ssh-rescue; printf '[control]\\ngroup = \"ssh-rescue\"\\n' >/etc/ssh-rescue/policy.toml");
+    wait("the policy", || status(&host)["status"]["policy"]["source"] != "built-in")?;
+    let member = "setpriv --reuid=65534 --regid=65534 --groups=\"$(getent group ssh-rescue | cut -d: -f3)\" ssh-rescue";
+    host.sh(&format!("{member} hold 1h --reason exercise && {member} release"));
+    // Killed, it is back at once, and nobody has to ask.
+    host.sh("kill -KILL \"$(systemctl show -p MainPID --value ssh-rescue.service)\"");
+    wait("a new agent", || status(&host)["agent"] == true)?;
+    host.sh("systemctl start ssh-rescue-repair.service");
+    host.reboot();
+    let host = &host;
+    wait("an agent after a boot", || status(host)["status"]["verdict"] == "reachable")
+        .map_err(|e| format!("{e}: {}", journal(host)))?;
+    host.sh("nft add table inet fw; nft 'add chain inet fw in { type filter hook input priority 0; policy drop; }'");
+    wait("a repair after a boot", || status(host)["status"]["repairs"] == 1)
+        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
+    expect("a client after a boot", &host.wire.see(SOMEBODY), &[Sight::Banner; 2])
+}
