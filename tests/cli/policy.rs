@@ -167,3 +167,30 @@ fn the_packaged_policy_is_the_default_and_every_line_of_it_may_be_uncommented() 
     expected["report"]["metrics"] = "/var/lib/prometheus/node-exporter".into();
     assert_eq!(all, expected, "what is behind a # is the default");
 }
+
+#[test]
+fn the_packaged_policy_and_its_man_page_have_every_key() {
+    let read =
+        |name: &str| std::fs::read_to_string(format!("{}/packaging/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (packaged, page) = (read("policy.toml"), read("man/ssh-rescue-policy.toml.5"));
+    let (_folder, path) = policy("");
+    let shown = run(&["policy", "show", "--policy", path.to_str().unwrap()]).out;
+    let (mut section, mut keys) = ("", 0);
+    for line in shown.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") {
+            let (_, of_section) = packaged.split_once(&format!("{section}\n")).unwrap_or_else(|| panic!("{section}"));
+            let of_section = of_section.split("\n[").next().unwrap();
+            assert!(
+                of_section.contains(&format!("\n# {key} = ")) || of_section.starts_with(&format!("# {key} = ")),
+                "{section} {key}"
+            );
+            let (_, of_section) = page.split_once(&format!(".Ss {section}\n")).unwrap_or_else(|| panic!("{section}"));
+            let of_section = of_section.split("\n.Ss ").next().unwrap();
+            assert!(of_section.contains(&format!(".It Cm {key}")), "man page: {section} {key}");
+            keys += 1;
+        }
+    }
+    assert!(keys > 10, "{shown}");
+}
