@@ -109,7 +109,7 @@ impl Walk<'_> {
         }
         let mut ranges: Vec<(u32, u32)> = Vec::new();
         let below = 24 - 8 * u32::from(octet);
-        let mut add = |first: u32, last: u32| match ranges.last_mut() {
+        let add = |ranges: &mut Vec<(u32, u32)>, first: u32, last: u32| match ranges.last_mut() {
             Some((_, end)) if end.checked_add(1) == Some(first) => *end = last,
             _ => ranges.push((first, last)),
         };
@@ -121,16 +121,17 @@ impl Walk<'_> {
             }
             if octet == 3 {
                 if next & 1 << self.pattern.len().min(31) != 0 {
-                    add(value, value);
+                    add(&mut ranges, value, value);
                 }
                 continue;
             }
             for &(first, last) in self.from(octet + 1, next)?.iter() {
-                add(value << below | first, value << below | last);
+                add(&mut ranges, value << below | first, value << below | last);
             }
-        }
-        if ranges.len() > PIECES {
-            return None;
+            // Not later: a tail like `.7` would come to sixteen million.
+            if ranges.len() > PIECES {
+                return None;
+            }
         }
         let ranges = Rc::new(ranges);
         self.seen.insert((octet, states), ranges.clone());
@@ -178,6 +179,13 @@ mod tests {
                     prop_assert_eq!(set.contains_number(u128::from(number)), ylo(text.as_bytes(), pattern.as_bytes()), "{}", text);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn patterns_with_too_many_matches_are_given_up_before_they_are_listed() {
+        for tail in 0..=255 {
+            assert!(ipv4(format!("*.{tail}").as_bytes()).is_none(), "*.{tail}");
         }
     }
 
