@@ -9,45 +9,45 @@ use super::meant::Meant;
 use super::seen::{differences, state, text};
 use super::walk::{expect, told, undo_all};
 
+/// Until systemd has stopped trying, a unit that fails is now failed, now activating.
 pub const FAULTS: &[Lockout] = &[
     lockout(
         "sshd, a bad option",
-        "echo 'Bogus yes' >>/etc/ssh/sshd_config; systemctl restart ssh || true",
+        "echo 'Bogus yes' >>/etc/ssh/sshd_config; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",
         [Refused; 2],
     ),
     lockout(
         "sshd, a bad option in a drop-in",
-        "echo 'Bogus yes' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh || true",
+        "echo 'Bogus yes' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",
         [Refused; 2],
     ),
     lockout(
         "sshd, a bad value, and given up",
         "sed -i '1i PermitRootLogin maybe\\nLoginGraceTime soon' /etc/ssh/sshd_config
-         for n in 1 2 3 4 5 6 7; do systemctl restart ssh || true; done",
+         for n in 1 2 3 4 5 6 7; do systemctl restart ssh || :; done",
         [Refused; 2],
     ),
     lockout(
         "sshd, a directive that may not stand in a Match block",
-        "printf 'Match User bob\\nX11Forwarding no\\nPort 22\\n' >>/etc/ssh/sshd_config; systemctl restart ssh || true",
+        "printf 'Match User bob\\nX11Forwarding no\\nPort 22\\n' >>/etc/ssh/sshd_config; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",
         [Refused; 2],
     ),
-    lockout("sshd, no sshd_config", "mv /etc/ssh/sshd_config /root/; systemctl restart ssh || true", [Refused; 2]),
-    lockout("sshd, no host keys", "rm /etc/ssh/ssh_host_*; systemctl restart ssh || true; until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
+    lockout("sshd, no sshd_config", "mv /etc/ssh/sshd_config /root/; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
+    lockout("sshd, no host keys", "rm /etc/ssh/ssh_host_*; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
     lockout(
         "sshd, explicit host keys that are not there",
         "printf 'HostKey /etc/ssh/mine_rsa_key\\nHostKey /etc/ssh/mine_ed25519_key\\n' >/etc/ssh/sshd_config.d/50-mine.conf
-         systemctl restart ssh || true",
+         systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",
         [Refused; 2],
     ),
-    lockout("sshd, empty host keys", "for key in /etc/ssh/ssh_host_*_key; do : >$key; done; systemctl restart ssh || true
-         until systemctl -q is-failed ssh; do sleep 0.1; done", [
+    lockout("sshd, empty host keys", "for key in /etc/ssh/ssh_host_*_key; do : >$key; done; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done", [
         Refused, Refused,
     ]),
-    lockout("sshd, host keys 0644", "chmod 0644 /etc/ssh/ssh_host_*_key; systemctl restart ssh || true; until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
-    lockout("sshd, the user is missing", "userdel sshd; systemctl restart ssh || true", [Refused; 2]),
+    lockout("sshd, host keys 0644", "chmod 0644 /etc/ssh/ssh_host_*_key; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
+    lockout("sshd, the user is missing", "userdel sshd; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done", [Refused; 2]),
     lockout(
         "sshd, an address that is not this host's",
-        "echo 'ListenAddress 203.0.113.200' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh || true",
+        "echo 'ListenAddress 203.0.113.200' >/etc/ssh/sshd_config.d/50-mine.conf; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",
         [Refused; 2],
     ),
     lockout(
@@ -69,7 +69,7 @@ pub const FAULTS: &[Lockout] = &[
     lockout(
         "sshd, all at once",
         "printf 'Port 2222\\nBogus yes\\n' >/etc/ssh/sshd_config.d/50-mine.conf
-         chmod 0644 /etc/ssh/ssh_host_*_key; userdel sshd; systemctl restart ssh || true",
+         chmod 0644 /etc/ssh/ssh_host_*_key; userdel sshd; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",
         [Refused; 2],
     ),
 ];
