@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::seal::{opened, sealed};
 use super::{RecordError, StateDir, make_folder};
 use crate::facts::escape;
 use crate::host::Host;
@@ -51,7 +52,8 @@ impl StateDir {
             Err(error) if error.is_not_found() => return Ok(None),
             read => read.map_err(|source| RecordError::Read { id: "hold".to_owned(), source })?,
         };
-        let hold: Hold = serde_json::from_slice(&bytes).map_err(RecordError::Hold)?;
+        let text = opened(&bytes).ok_or(RecordError::DamagedHold)?;
+        let hold: Hold = serde_json::from_slice(text).map_err(RecordError::Hold)?;
         Ok((hold.until > Timestamp::now()).then_some(hold))
     }
 
@@ -59,7 +61,7 @@ impl StateDir {
     pub fn put_on_hold(&self, host: &Host, hold: &Hold) -> Result<(), RecordError> {
         make_folder(&self.state)?;
         let text = serde_json::to_vec_pretty(hold).map_err(RecordError::Hold)?;
-        host.replace(&self.hold_file(), &text, 0o600)
+        host.replace(&self.hold_file(), &sealed(text), 0o600)
             .map_err(|source| RecordError::Save { what: "the hold".to_owned(), source })
     }
 
@@ -101,6 +103,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (host, state) = (Host::live(), StateDir::at(folder.path(), folder.path()));
         std::fs::write(folder.path().join("hold.json"), "{").unwrap();
-        assert!(matches!(state.hold(&host), Err(RecordError::Hold(_))));
+        assert!(matches!(state.hold(&host), Err(RecordError::DamagedHold)));
     }
 }

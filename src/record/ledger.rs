@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::seal::{opened, sealed};
 use super::{RecordError, StateDir, make_folder};
 use crate::facts::{Backend, Owned, TableFamily};
 use crate::host::{FILE_LIMIT, FileError, Host};
@@ -207,8 +208,7 @@ impl Entry {
         let path = state.file(&self.id)?;
         make_folder(&state.repairs())?;
         let form = |source| RecordError::Form { id: self.id.clone(), source };
-        let mut text = serde_json::to_vec_pretty(self).map_err(form)?;
-        text.push(b'\n');
+        let text = sealed(serde_json::to_vec_pretty(self).map_err(form)?);
         if text.len() as u64 > FILE_LIMIT {
             return Err(RecordError::TooLarge { id: self.id.clone() });
         }
@@ -235,7 +235,8 @@ impl Entry {
             true => RecordError::NoSuch(id.to_owned()),
             false => RecordError::Read { id: id.to_owned(), source },
         })?;
-        serde_json::from_slice(&bytes).map_err(|source| RecordError::Form { id: id.to_owned(), source })
+        let text = opened(&bytes).ok_or_else(|| RecordError::Damaged { id: id.to_owned() })?;
+        serde_json::from_slice(text).map_err(|source| RecordError::Form { id: id.to_owned(), source })
     }
 }
 
@@ -245,14 +246,17 @@ impl StateDir {
         let folder = self.rulesets(id);
         make_folder(&folder)?;
         let path = folder.join(name);
-        host.replace(&path, content, 0o600).map_err(|source| RecordError::Save { what: show(&path), source })
+        let content = sealed(content.to_vec());
+        host.replace(&path, &content, 0o600).map_err(|source| RecordError::Save { what: show(&path), source })
     }
 
     pub(crate) fn kept(&self, id: &str, name: &str) -> Result<Vec<u8>, RecordError> {
         let path = self.rulesets(id).join(name);
         let read = |source| FileError::Io { action: "read", path: path.clone(), source };
         // It may be larger than any file that is not this program's own.
-        std::fs::read(&path).map_err(|error| RecordError::Read { id: id.to_owned(), source: read(error) })
+        let bytes =
+            std::fs::read(&path).map_err(|error| RecordError::Read { id: id.to_owned(), source: read(error) })?;
+        opened(&bytes).map(<[u8]>::to_vec).ok_or_else(|| RecordError::Damaged { id: id.to_owned() })
     }
 }
 

@@ -6,6 +6,7 @@ mod history;
 mod hold;
 mod ledger;
 mod recover;
+mod seal;
 mod undo;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -76,6 +77,10 @@ pub enum RecordError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("the record of repair {id} is damaged")]
+    Damaged { id: String },
+    #[error("the hold on record is damaged; `ssh-rescue release` ends it")]
+    DamagedHold,
     /// What cannot be read again must not be begun.
     #[error("the record of repair {id} would be larger than {} bytes", crate::host::FILE_LIMIT)]
     TooLarge { id: String },

@@ -33,7 +33,9 @@ pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordEr
                 recovered.push(cut_short(host, state, entry));
             }
             Ok(_) => {}
-            Err(error @ RecordError::Form { .. }) => recovered.push(set_aside(state, &id, &error)),
+            Err(error @ (RecordError::Form { .. } | RecordError::Damaged { .. })) => {
+                recovered.push(set_aside(state, &id, &error))
+            }
             Err(error) => recovered.push(Recovered { id: escape(&id), note: crate::chain(&error) }),
         }
     }

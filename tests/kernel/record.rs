@@ -177,6 +177,32 @@ fn a_torn_record_is_set_aside() {
     assert!(repairs.join("torn.unreadable").exists());
 }
 
+#[test]
+fn a_record_that_is_damaged_at_any_byte_is_set_aside_and_takes_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::fresh(&folder.path().join("x"));
+    let host = Host::live();
+    let _ = make(&host, &place.state, &snapshot(), place.steps()).unwrap();
+    let record = fs::read_dir(place.state.path().join("repairs")).unwrap().next().unwrap().unwrap().path();
+    let aside = record.with_extension("unreadable");
+    let whole = fs::read(&record).unwrap();
+    let flipped = (0..whole.len()).map(|at| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    });
+    let cut = (0..whole.len()).map(|length| whole[..length].to_vec());
+    for (number, damaged) in flipped.chain(cut).enumerate() {
+        fs::write(&record, damaged).unwrap();
+        let recovered = recover(&host, &place.state).unwrap();
+        assert!(matches!(&recovered[..], [one] if one.note.contains("damaged; set aside")), "{number}: {recovered:?}");
+        assert_eq!(place.both(), (Some(NEW.into()), Some(NEW.into())), "{number}");
+        fs::rename(&aside, &record).unwrap();
+    }
+    fs::write(&record, &whole).unwrap();
+    place.assert_recovers("whole again");
+}
+
 /// Not a test of its own: what the process does that is to be killed, or whose calls fail.
 #[test]
 fn role() {
