@@ -62,18 +62,26 @@ impl Wake {
 pub const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 const LOCK: &str = "/run/xtables.lock";
 /// What counts in /etc; below the folders everything does.
-const FILES: [&str; 2] = ["/etc/hosts.allow", "/etc/hosts.deny"];
-const FOLDERS: [&str; 7] = [
+const FILES: [&str; 3] = ["/etc/hosts.allow", "/etc/hosts.deny", "/etc/nftables.conf"];
+const FOLDERS: [&str; 9] = [
     "/etc/ssh",
     "/etc/ssh/sshd_config.d",
     "/etc/ufw",
     "/etc/firewalld",
     "/etc/firewalld/zones",
     "/etc/firewalld/policies",
+    "/etc/iptables",
     "/etc/default",
+    "/etc/sysconfig",
 ];
-/// Of /etc/default.
-const DEFAULTS: [&str; 2] = ["/etc/default/ufw", "/etc/default/ssh"];
+/// Of /etc/default and /etc/sysconfig.
+const DEFAULTS: [&str; 5] = [
+    "/etc/default/ufw",
+    "/etc/default/ssh",
+    "/etc/sysconfig/iptables",
+    "/etc/sysconfig/ip6tables",
+    "/etc/sysconfig/nftables.conf",
+];
 
 /// Listens to the kernel's groups.
 pub fn hear(wakes: &UnboundedSender<Wake>) {
@@ -174,10 +182,10 @@ impl Files {
                 let counts = FILES.iter().chain(&FOLDERS).any(|known| path == Path::new(known));
                 counts.then(|| Wake::File(path.to_owned()))
             }
-            Some(parent) if parent == Path::new("/etc/default") => {
+            Some(parent) if parent == Path::new("/etc/default") || parent == Path::new("/etc/sysconfig") => {
                 DEFAULTS.iter().any(|known| path == Path::new(known)).then(|| Wake::File(path.to_owned()))
             }
-            _ if within("/etc/ssh") || within("/etc/ufw") || within("/etc/firewalld") => {
+            _ if ["/etc/ssh", "/etc/ufw", "/etc/firewalld", "/etc/iptables"].into_iter().any(within) => {
                 Some(Wake::File(path.to_owned()))
             }
             _ => None,
@@ -232,6 +240,10 @@ mod tests {
             ("/etc/ufw/user.rules", true),
             ("/etc/default/ufw", true),
             ("/etc/default/cron", false),
+            ("/etc/nftables.conf", true),
+            ("/etc/iptables/rules.v4", true),
+            ("/etc/sysconfig/iptables", true),
+            ("/etc/sysconfig/network", false),
             ("/etc/passwd", false),
             ("/run/crond.pid", false),
             ("/run/xtables.lock", true),

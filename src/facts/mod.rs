@@ -24,6 +24,8 @@ pub use ruleset::*;
 pub use service::*;
 pub use xt::*;
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 /// One thing that was looked for.
@@ -88,6 +90,8 @@ pub struct Snapshot {
     pub wrappers: Wrappers,
     pub resources: Resources,
     pub boot: Boot,
+    /// When the files of this look were last changed (RFC 3339, UTC), as far as that is known.
+    pub written: Vec<(PathBuf, String)>,
 }
 
 impl Snapshot {
@@ -133,6 +137,7 @@ impl Snapshot {
                 package_manager: None,
             },
             boot: Boot::nothing(),
+            written: Vec::new(),
         }
     }
 }

@@ -63,6 +63,7 @@ pub fn healthy() -> Snapshot {
             package_manager: None,
         },
         boot: Boot::nothing(),
+        written: Vec::new(),
     }
 }
 

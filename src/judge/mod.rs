@@ -17,6 +17,7 @@ pub mod resources;
 pub mod sshd;
 mod verdict;
 pub mod wrappers;
+mod written;
 
 pub use admitted::{AdmittedError, admitted};
 pub use intent::*;
@@ -122,6 +123,7 @@ fn conclude(policy: &Policy, snapshot: &Snapshot, gates: Vec<PathGates>, mut fin
     if gates.is_empty() {
         findings.push(no_path(snapshot));
     }
+    written::mark(snapshot, &mut findings);
     findings.sort_by_key(|f| Reverse(f.severity));
     let verdict = verdict(&intent, &findings);
     let (symptom, sentence) = blame::sentence(verdict, &intent, &gates, &findings);

@@ -14,6 +14,7 @@ pub mod sshd;
 mod sshd_files;
 mod units;
 mod wrappers;
+mod written;
 
 use std::collections::HashSet;
 use std::thread;
@@ -39,7 +40,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
         let resources = resources::resources(host);
         let ufw = owners::ufw(host);
         let program = ended(program);
-        Snapshot {
+        let mut snapshot = Snapshot {
             privileged: host.privileged(),
             net,
             firewall: ended(firewall),
@@ -66,7 +67,10 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
             wrappers,
             resources,
             boot: ended(boot),
-        }
+            written: Vec::new(),
+        };
+        snapshot.written = written::written(&snapshot);
+        snapshot
     })
 }
 

@@ -177,6 +177,7 @@ fn snapshot(host: &Host) -> Snapshot {
             package_manager: None,
         },
         boot: Boot::nothing(),
+        written: Vec::new(),
     }
 }
 

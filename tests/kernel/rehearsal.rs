@@ -42,6 +42,7 @@ pub fn snapshot(firewall: Firewall) -> Snapshot {
             package_manager: None,
         },
         boot: Boot::nothing(),
+        written: Vec::new(),
     }
 }
 
