@@ -1,11 +1,12 @@
 //! Exact sets of addresses of one family.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::ranges::Ranges;
 
 /// An address family of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,13 +79,12 @@ pub fn number(address: IpAddr) -> u128 {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct AddrSet {
     family: Family,
-    /// first -> last, both inclusive
-    ranges: BTreeMap<u128, u128>,
+    ranges: Ranges,
 }
 
 impl AddrSet {
     pub fn empty(family: Family) -> AddrSet {
-        AddrSet { family, ranges: BTreeMap::new() }
+        AddrSet { family, ranges: Ranges::new() }
     }
 
     pub fn full(family: Family) -> AddrSet {
@@ -123,11 +123,11 @@ impl AddrSet {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.ranges.is_empty()
+        self.ranges.len() == 0
     }
 
     pub fn is_full(&self) -> bool {
-        self.ranges.get(&0) == Some(&self.family.max())
+        self.ranges.before(0) == Some((0, self.family.max()))
     }
 
     /// Number of disjoint intervals.
@@ -136,7 +136,7 @@ impl AddrSet {
     }
 
     pub fn ranges(&self) -> impl Iterator<Item = (u128, u128)> + '_ {
-        self.ranges.iter().map(|(&a, &b)| (a, b))
+        self.ranges.iter()
     }
 
     /// Number of addresses; saturates at `u128::MAX` for the whole of IPv6.
@@ -149,12 +149,12 @@ impl AddrSet {
     }
 
     pub fn contains_number(&self, n: u128) -> bool {
-        self.ranges.range(..=n).next_back().is_some_and(|(_, &last)| n <= last)
+        self.ranges.before(n).is_some_and(|(_, last)| n <= last)
     }
 
     /// Any one address of the set: the lowest.
     pub fn any(&self) -> Option<IpAddr> {
-        self.ranges.keys().next().map(|&n| self.family.address(n))
+        self.ranges().next().map(|(n, _)| self.family.address(n))
     }
 
     pub fn insert(&mut self, mut first: u128, mut last: u128) {
@@ -164,13 +164,13 @@ impl AddrSet {
         last = last.min(self.family.max());
         // Swallow every interval that overlaps or touches the new one.
         let reach = last.saturating_add(1);
-        while let Some((&a, &b)) = self.ranges.range(..=reach).next_back() {
+        while let Some((a, b)) = self.ranges.before(reach) {
             if b.saturating_add(1) < first {
                 break;
             }
             first = first.min(a);
             last = last.max(b);
-            self.ranges.remove(&a);
+            self.ranges.remove(a);
         }
         self.ranges.insert(first, last);
     }
@@ -179,11 +179,11 @@ impl AddrSet {
         if first > last {
             return;
         }
-        while let Some((&a, &b)) = self.ranges.range(..=last).next_back() {
+        while let Some((a, b)) = self.ranges.before(last) {
             if b < first {
                 break;
             }
-            self.ranges.remove(&a);
+            self.ranges.remove(a);
             if b > last {
                 self.ranges.insert(last + 1, b);
             }
@@ -204,7 +204,7 @@ impl AddrSet {
     pub fn subtract(&mut self, other: &AddrSet) {
         debug_assert_eq!(self.family, other.family);
         for (a, b) in other.ranges() {
-            if self.ranges.is_empty() {
+            if self.ranges.len() == 0 {
                 break;
             }
             self.remove(a, b);
@@ -232,8 +232,8 @@ impl AddrSet {
         let (few, many) = if self.pieces() <= other.pieces() { (self, other) } else { (other, self) };
         let mut out = AddrSet::empty(self.family);
         for (a, b) in few.ranges() {
-            let start = many.ranges.range(..=a).next_back().filter(|&(_, &last)| last >= a).map_or(a, |(&k, _)| k);
-            for (&c, &d) in many.ranges.range(start..=b) {
+            let start = many.ranges.before(a).filter(|(_, last)| *last >= a).map_or(a, |(first, _)| first);
+            for (c, d) in many.ranges.starting(start, b) {
                 out.ranges.insert(a.max(c), b.min(d));
             }
         }

@@ -9,6 +9,7 @@ mod escape;
 mod expr;
 mod net;
 mod place;
+mod ranges;
 mod ruleset;
 mod service;
 mod text;

@@ -193,7 +193,7 @@ impl<'a> Hooks<'a> {
         let raised = Arc::new(Raised { doubt, by });
         for fork in forks {
             fork.doubt(&raised);
-            let by = Some(raised.by.clone());
+            let by = Some(Arc::new(raised.by.clone()));
             let doubts = fork.doubts.clone();
             walk.ends.push(End { sources: fork.sources.clone(), fate: Fate::Blocked(Symptom::TimedOut), doubts, by });
         }
@@ -248,7 +248,12 @@ fn block(walk: &mut Walk<'_>, fork: Fork, symptom: Symptom, by: Blame) {
     if fork.sources.is_empty() {
         return;
     }
-    walk.ends.push(End { sources: fork.sources, fate: Fate::Blocked(symptom), doubts: fork.doubts, by: Some(by) });
+    walk.ends.push(End {
+        sources: fork.sources,
+        fate: Fate::Blocked(symptom),
+        doubts: fork.doubts,
+        by: Some(Arc::new(by)),
+    });
 }
 
 /// The routing decision inwards: packets for others leave, and the reverse path is looked at (IPv4 only).

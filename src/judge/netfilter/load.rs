@@ -10,12 +10,19 @@ use crate::facts::{ChainKind, CtDir, CtKey, Family, FibResult, Hook, MetaKey, Pa
 /// Bytes of a value, or why it is not known (with its length).
 pub enum Loaded {
     Bytes(Vec<Byte>),
+    /// As many bytes as the number says.
+    Const([u8; 16], usize),
+    /// A part of the packet's own headers, whose bytes [`byte`] gives.
+    Header,
     Doubt(Doubt),
     Break,
 }
 
 fn constant(bytes: &[u8]) -> Loaded {
-    Loaded::Bytes(bytes.iter().map(|&b| Byte::Const(b)).collect())
+    let mut out = [0; 16];
+    let len = bytes.len().min(out.len());
+    out[..len].copy_from_slice(&bytes[..len]);
+    Loaded::Const(out, len)
 }
 
 fn unknown(reason: &str) -> Loaded {
@@ -101,6 +108,11 @@ fn transport(packet: &Packet, at: u32) -> Option<Byte> {
     })
 }
 
+/// One byte of the network or transport header; None where it is not known.
+pub fn byte(packet: &Packet, base: PayloadBase, at: u32) -> Option<Byte> {
+    if base == PayloadBase::Network { network(packet, at) } else { transport(packet, at) }
+}
+
 /// One byte counted from the IP header on: None beyond the TCP header, Some(None) where it is not known.
 pub fn header(packet: &Packet, at: u32) -> Option<Option<Byte>> {
     const TCP_HEADER: u32 = 20;
@@ -114,16 +126,11 @@ pub fn header(packet: &Packet, at: u32) -> Option<Option<Byte>> {
 
 impl Walk<'_> {
     pub fn payload(&self, packet: &Packet, hook: Hook, base: PayloadBase, offset: u32, len: u32) -> Loaded {
-        let byte = |at| match base {
-            PayloadBase::Network => network(packet, at),
-            _ => transport(packet, at),
-        };
         match base {
             PayloadBase::Network | PayloadBase::Transport => {
-                let known: Option<Vec<Byte>> = (offset..offset.saturating_add(len.min(64))).map(byte).collect();
-                match known {
-                    Some(bytes) => Loaded::Bytes(bytes),
-                    None => unknown("a field of the packet's headers that is not modelled"),
+                match (offset..offset.saturating_add(len.min(64))).all(|at| byte(packet, base, at).is_some()) {
+                    true => Loaded::Header,
+                    false => unknown("a field of the packet's headers that is not modelled"),
                 }
             }
             PayloadBase::Link if !self.has_ethernet(packet, hook) => Loaded::Break,

@@ -22,6 +22,7 @@ mod walk;
 mod xt;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 pub use hooks::Ports;
 pub use trace::{Met, named};
@@ -37,14 +38,14 @@ use walk::{End, Fate, Walk};
 pub fn walk(firewall: &Firewall, net: &Net, path: &Path, respect: &[String], ports: &Ports) -> PathVerdict {
     let mut walk = begin(firewall, net, path, respect);
     Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), ports, false);
-    verdict(path, &AddrSet::full(path.family), walk.ends)
+    verdict(path, &AddrSet::full(path.family), walk.ended())
 }
 
 /// As [`walk`], but only as far as the end of INPUT.
 pub fn walk_inbound(firewall: &Firewall, net: &Net, path: &Path) -> PathVerdict {
     let mut walk = begin(firewall, net, path, &[]);
     Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), &Ports::default(), true);
-    verdict(path, &AddrSet::full(path.family), walk.ends)
+    verdict(path, &AddrSet::full(path.family), walk.ended())
 }
 
 /// The way of one source, step by step, and what became of it.
@@ -60,7 +61,7 @@ pub fn trace(
     walk.trace = Some(Vec::new());
     let source = AddrSet::single(source);
     Hooks::new(firewall.tables().collect()).handshake(&mut walk, source.clone(), ports, false);
-    (walk.trace.take().unwrap_or_default(), verdict(path, &source, walk.ends))
+    (walk.trace.take().unwrap_or_default(), verdict(path, &source, walk.ended()))
 }
 
 fn begin<'a>(firewall: &'a Firewall, net: &'a Net, path: &'a Path, respect: &'a [String]) -> Walk<'a> {
@@ -104,7 +105,10 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
         let agreed = end.sources.intersection(&left).minus(&may);
         if let (Fate::Blocked(symptom), false, Some(by)) = (end.fate, agreed.is_empty(), end.by) {
             // Of several rules that all block the same sources the first is named.
-            let mut fresh = agreed.minus(&blocked.all(path));
+            let mut fresh = match &blocked.all {
+                Some(all) => agreed.minus(all),
+                None => agreed,
+            };
             for (_, others) in symptoms.iter().filter(|(s, _)| **s != symptom) {
                 let mixed = fresh.intersection(others);
                 fresh.subtract(&mixed);
@@ -136,33 +140,39 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
         let by = Blame::gate(Gate::Firewall, "netfilter");
         out.unknown.push(Open { sources: left, reason: "the walk lost these sources".to_owned(), by });
     }
-    out.blocked = blocked.list;
+    out.blocked = blocked.finish();
     out
 }
 
 #[derive(Default)]
 struct Blocks {
-    list: Vec<super::Blocked>,
-    index: HashMap<(Symptom, Blame), usize>,
+    list: Vec<(AddrSet, Symptom, Arc<Blame>)>,
+    /// By the blame's own place: a walk makes one for each rule.
+    index: HashMap<(Symptom, *const Blame), usize>,
+    all: Option<AddrSet>,
 }
 
 impl Blocks {
-    fn add(&mut self, sources: AddrSet, symptom: Symptom, by: Blame) {
+    fn add(&mut self, sources: AddrSet, symptom: Symptom, by: Arc<Blame>) {
         if sources.is_empty() {
             return;
         }
-        match self.index.get(&(symptom, by.clone())) {
-            Some(&at) => self.list[at].sources.union_with(&sources),
+        self.all.get_or_insert_with(|| AddrSet::empty(sources.family())).union_with(&sources);
+        let key = (symptom, Arc::as_ptr(&by));
+        // Routes and what could not be read are blamed anew for each fork.
+        let same = || self.list.iter().position(|(_, s, b)| *s == symptom && b.rule_ref.is_none() && *b == by);
+        let known = self.index.get(&key).copied().or_else(|| if by.rule_ref.is_none() { same() } else { None });
+        match known {
+            Some(at) => self.list[at].0.union_with(&sources),
             None => {
-                self.index.insert((symptom, by.clone()), self.list.len());
-                self.list.push(super::Blocked { sources, symptom, by });
+                self.index.insert(key, self.list.len());
+                self.list.push((sources, symptom, by));
             }
         }
     }
 
-    fn all(&self, path: &Path) -> AddrSet {
-        let mut all = AddrSet::empty(path.family);
-        self.list.iter().for_each(|b| all.union_with(&b.sources));
-        all
+    fn finish(self) -> Vec<super::Blocked> {
+        let blocked = |(sources, symptom, by)| super::Blocked { sources, symptom, by: Arc::unwrap_or_clone(by) };
+        self.list.into_iter().map(blocked).collect()
     }
 }

@@ -3,7 +3,7 @@
 use super::bytes::{Byte, Regs};
 use super::cond::Cond;
 use super::flow::{Doubt, Fork};
-use super::load::Loaded;
+use super::load::{Loaded, byte};
 use super::walk::Walk;
 use crate::facts::{AddrSet, BitwiseOp, CtKey, Expr, Hook, MetaKey, Reg, Rule, Verdict, XtTarget};
 
@@ -75,10 +75,14 @@ impl<'a> Walk<'a> {
                 let cond = eval.regs.between(packet.family, bytes, from, to).negated_if(*negate);
                 narrow(fork, eval, cond)
             }
-            Expr::Payload { dreg, base, offset, len } => {
-                let loaded = self.payload(packet, site.hook, *base, *offset, *len);
-                load(eval, *dreg, loaded, *len as usize)
-            }
+            Expr::Payload { dreg, base, offset, len } => match self.payload(packet, site.hook, *base, *offset, *len) {
+                Loaded::Header => {
+                    let known = |at| byte(packet, *base, at);
+                    eval.regs.put(*dreg, (*offset..offset.saturating_add((*len).min(64))).filter_map(known));
+                    Step::Next
+                }
+                loaded => load(eval, *dreg, loaded, *len as usize),
+            },
             Expr::Meta { dreg, key } => load(eval, *dreg, self.meta(packet, site.hook, *key), 4),
             Expr::Ct { dreg, key, dir } => load(eval, *dreg, self.ct(packet, *key, *dir), 16),
             Expr::Bitwise { sreg, dreg, len, op } => {
@@ -291,8 +295,9 @@ fn doubt(eval: &mut Eval, why: Doubt) -> Step {
 fn load(eval: &mut Eval, dreg: Reg, loaded: Loaded, len: usize) -> Step {
     match loaded {
         Loaded::Bytes(bytes) => eval.regs.put(dreg, bytes),
+        Loaded::Const(bytes, len) => eval.regs.put_const(dreg, &bytes[..len]),
         Loaded::Doubt(why) => eval.regs.put_doubt(dreg, len, why),
-        Loaded::Break => return Step::Miss,
+        Loaded::Header | Loaded::Break => return Step::Miss,
     }
     Step::Next
 }

@@ -39,7 +39,7 @@ pub struct End {
     pub sources: AddrSet,
     pub fate: Fate,
     pub doubts: Vec<Arc<Raised>>,
-    pub by: Option<Blame>,
+    pub by: Option<Arc<Blame>>,
 }
 
 /// Where the walk stands: a rule of a chain, or (without an index) the chain's policy.
@@ -82,7 +82,13 @@ pub struct Walk<'a> {
     chains: HashMap<(*const Table, &'a str), &'a Chain>,
     named_sets: HashMap<(*const Table, &'a str), &'a Set>,
     budget: u64,
+    /// Those that have been made, by where the walk stood: a rule may end the way of many forks.
+    pub blames: HashMap<Standing, Arc<Blame>>,
 }
+
+/// The base chain's hook, the rules from there to where the walk stands, and whether the verdict is about single sources.
+type Standing = (Hook, Vec<Step>, bool);
+type Step = (*const Chain, Option<usize>);
 
 /// Where forks go that do not reach the next rule.
 pub struct Out<'o> {
@@ -131,7 +137,13 @@ impl<'a> Walk<'a> {
             chains,
             named_sets,
             budget,
+            blames: HashMap::new(),
         }
+    }
+
+    /// What became of everybody.
+    pub fn ended(self) -> Vec<End> {
+        self.ends
     }
 
     pub fn set(&self, name: &str) -> Option<&'a Set> {
@@ -293,7 +305,7 @@ impl<'a> Walk<'a> {
                 doubts: fork.doubts.clone(),
                 by: None,
             });
-            let by = Some(raised.by.clone());
+            let by = Some(Arc::new(raised.by.clone()));
             self.ends.push(End {
                 sources: fork.sources,
                 fate: Fate::Blocked(Symptom::Unknown),
@@ -312,12 +324,24 @@ impl<'a> Walk<'a> {
             Phase::Syn | Phase::SynAck => Symptom::TimedOut,
             Phase::Ack => Symptom::NoBanner,
         });
-        let by = self.blame(self.gate(), is_wide(&fork.sources));
+        let by = self.known_blame(is_wide(&fork.sources));
         self.ends.push(End { sources: fork.sources, fate: Fate::Blocked(symptom), doubts: fork.doubts, by: Some(by) });
     }
 
     fn gate(&self) -> Gate {
         if self.stack.is_empty() { Gate::Route } else { Gate::Firewall }
+    }
+
+    fn known_blame(&mut self, everybody: bool) -> Arc<Blame> {
+        let Some(site) = self.stack.last() else { return Arc::new(self.blame(Gate::Route, everybody)) };
+        let way = self.stack.iter().map(|s| (std::ptr::from_ref(s.chain), s.index)).collect();
+        let standing = (site.hook, way, everybody);
+        if let Some(known) = self.blames.get(&standing) {
+            return known.clone();
+        }
+        let by = Arc::new(self.blame(Gate::Firewall, everybody));
+        self.blames.insert(standing, by.clone());
+        by
     }
 
     /// Who the walk stands at. `everybody`: the verdict is not about single sources, so that no ban is meant.
