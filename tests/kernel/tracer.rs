@@ -83,7 +83,7 @@ pub fn trace(command: &mut Command, calls: &[i64], mut at: impl FnMut(&Seen) -> 
             if thread == first {
                 traced.status = status;
             }
-            if threads.is_empty() {
+            if threads.is_empty() && newborn().is_empty() {
                 return traced;
             }
             continue;
@@ -111,7 +111,7 @@ pub fn trace(command: &mut Command, calls: &[i64], mut at: impl FnMut(&Seen) -> 
                 match at(&seen) {
                     Deed::Go => {}
                     Deed::Kill => kill(first),
-                    Deed::KillAll => threads.keys().for_each(|thread| kill(*thread)),
+                    Deed::KillAll => threads.keys().copied().chain(newborn()).for_each(kill),
                     Deed::Fail(error) => fail(thread, error),
                 }
             }
@@ -143,6 +143,17 @@ fn ptrace(request: libc::c_uint, process: i32, address: usize, data: usize) -> i
     // SAFETY: where a request writes to memory, `data` points to what is large enough for it.
     let got = unsafe { libc::ptrace(request, process, address, data) };
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got) }
+}
+
+/// Processes that the calling thread traces, also those that it has not heard of yet: a fork whose parent was killed meanwhile.
+fn newborn() -> Vec<i32> {
+    let tracer = format!("TracerPid:\t{}\n", nix::unistd::gettid());
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
+    let ours = |process: &i32| {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.contains(&tracer) && !status.contains("State:\tZ")
+    };
+    processes.filter(ours).collect()
 }
 
 fn kill(thread: i32) {
