@@ -75,6 +75,11 @@ pub fn udp(source: &str, source_port: u16, port: u16) -> Flow {
     Flow { protocol: Protocol::Udp, ..tcp(source, source_port, port) }
 }
 
+/// A tool's call with its input, for a machine that has much else to do.
+pub fn patient<'a>(program: &'a str, args: &'a [&'a str], stdin: &'a str) -> Call<'a> {
+    Call { stdin: stdin.as_bytes(), deadline: std::time::Duration::from_secs(120), ..Call::new(program, args) }
+}
+
 /// Runs a tool in the calling thread's namespace; it must succeed.
 pub fn tool(host: &Host, program: &str, args: &[&str], stdin: &str) {
     let output = host.run(&Call { stdin: stdin.as_bytes(), ..Call::new(program, args) }).unwrap();

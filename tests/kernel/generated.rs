@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 
 use ssh_rescue::facts::{Family, Net};
-use ssh_rescue::host::{Call, Host, Scratch};
+use ssh_rescue::host::{Host, Scratch};
 use ssh_rescue::rehearse::layout::{Layout, set_up};
 use ssh_rescue::rehearse::packet::{Flow, Protocol};
 use ssh_rescue::rehearse::probe::{Listeners, ask};
 
-use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root};
+use super::common::{ADDRESS4, ADDRESS6, IFINDEX, patient, root};
 use super::generate::{Case, Script, case};
 
 /// Loads scripts into a scratch namespace and runs `inside` there. A line that its tool does not take (a protocol that
@@ -38,7 +38,7 @@ fn load(host: &Host, script: &mut Script) -> Result<(), String> {
     };
     loop {
         let text = script.lines.join("\n") + "\n";
-        let output = host.run(&Call { stdin: text.as_bytes(), ..Call::new(&script.tool, args) }).unwrap();
+        let output = host.run(&patient(&script.tool, args, &text)).unwrap();
         if output.ok() {
             return Ok(());
         }

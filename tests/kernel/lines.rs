@@ -1,7 +1,7 @@
 //! Where a plausible model and the kernel differ: each line asks the kernel, and the judge must say the same.
 
 use ssh_rescue::facts::{AddrSet, Family};
-use ssh_rescue::host::{Call, Host, Scratch};
+use ssh_rescue::host::{Host, Scratch};
 use ssh_rescue::judge::netfilter::{Ports, walk};
 use ssh_rescue::judge::{Open, PathVerdict};
 use ssh_rescue::observe::firewall::firewall;
@@ -9,7 +9,7 @@ use ssh_rescue::observe::net::net as observed;
 use ssh_rescue::rehearse::layout::set_up;
 use ssh_rescue::rehearse::probe::{Answer, Listeners, ask};
 
-use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, root, tcp};
+use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, patient, root, tcp};
 use super::oracle::{Judged, agrees, judged, path};
 use super::{lines_nft, lines_xt};
 
@@ -177,7 +177,7 @@ fn load(host: &Host, line: &Line, backend: &str) -> Result<(), String> {
             }
             None => format!("{text}\n"),
         };
-        let output = host.run(&Call { stdin: text.as_bytes(), ..Call::new(&program, args) }).unwrap();
+        let output = host.run(&patient(&program, args, &text)).unwrap();
         if !output.ok() {
             return Err(format!("{program}: {}\n{text}", output.complaint()));
         }

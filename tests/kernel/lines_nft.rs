@@ -157,6 +157,8 @@ pub const LINES: &[Line] = &[
     line!("a header that is missing", [NFT "in: exthdr frag missing drop"], SIX: Silent, A: Open(22)),
     line!("a socket that is not transparent", [NFT "table inet t { chain x { type filter hook prerouting priority -150; socket transparent 1 drop; }; }"], A: Open(22)),
     line!("a socket that is transparent or not", [NFT "table inet t { chain x { type filter hook prerouting priority -150; socket transparent 0 drop; }; }"], A: Silent),
+    line!("a socket where nobody listens breaks the rule", [NFT "table inet n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2223; }; }
+         table inet t { chain x { type filter hook input priority 0; socket transparent 0 drop; }; }"], A: Reset),
     line!("a socket's wildcard", [NFT "table inet t { chain x { type filter hook prerouting priority -150; socket wildcard 1 drop; }; }"], A: Silent; unknown "socket"),
     line!("an operating system", [NFT "in: osf name \"Windows\" drop"], A: Open(22); unknown "operating system"),
     line!("tproxy", [NFT "table inet t { chain x { type filter hook prerouting priority -150; meta l4proto tcp ip saddr 198.51.100.7 tproxy ip to :9999 accept; }; }"], A: Open(22), B: Open(22); unknown "tproxy"),

@@ -140,8 +140,8 @@ impl<'a> Walk<'a> {
                 eval.regs.put_doubt(*dreg, 16, Doubt::unknown("depends on the route's properties"));
                 Step::Next
             }
-            // No sshd listens with IP_TRANSPARENT.
-            Expr::Socket { dreg, key: SOCKET_TRANSPARENT, .. } => {
+            // No sshd listens with IP_TRANSPARENT; who listens elsewhere is not known.
+            Expr::Socket { dreg, key: SOCKET_TRANSPARENT, .. } if packet.port == self.path.port => {
                 eval.regs.put_const(*dreg, &[0]);
                 Step::Next
             }

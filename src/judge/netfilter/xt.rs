@@ -140,7 +140,9 @@ impl Walk<'_> {
             XtMatch::Rpfilter { flags } => self.rpfilter(packet, *flags),
             XtMatch::Socket { .. } if hook == Hook::Output => Cond::Never,
             // No sshd listens with IP_TRANSPARENT.
-            XtMatch::Socket { flags } if flags & SOCKET_TRANSPARENT != 0 => Cond::Never,
+            XtMatch::Socket { flags } if flags & SOCKET_TRANSPARENT != 0 && packet.port == self.path.port => {
+                Cond::Never
+            }
             XtMatch::Socket { .. } => Cond::Maybe(Doubt::unknown("depends on an open socket")),
             XtMatch::AbsentHeader { invert, .. } => Cond::known(*invert),
             XtMatch::Rate { name, text } => {
