@@ -58,6 +58,7 @@ fn net() -> Net {
         kind: ARPHRD_NONE,
         up: true,
         loopback: false,
+        arp: false,
         group: 0,
         mac: None,
         master: None,

@@ -12,6 +12,8 @@ const AF_INET6: u8 = 10;
 
 const IFF_UP: u32 = 1;
 const IFF_LOOPBACK: u32 = 8;
+const IFF_POINTOPOINT: u32 = 0x10;
+const IFF_NOARP: u32 = 0x80;
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
@@ -57,6 +59,7 @@ pub fn link(message: &[u8]) -> Option<Link> {
         kind: u16::from_ne_bytes(*message.get(2..)?.first_chunk()?),
         up: flags & IFF_UP != 0,
         loopback: flags & IFF_LOOPBACK != 0,
+        arp: flags & (IFF_LOOPBACK | IFF_POINTOPOINT | IFF_NOARP) == 0,
         group: attributes.host_u32(IFLA_GROUP).unwrap_or(0),
         mac: attributes.get(IFLA_ADDRESS).and_then(|a| a.try_into().ok()),
         master: attributes.host_u32(IFLA_MASTER),

@@ -27,6 +27,8 @@ pub struct Link {
     pub kind: u16,
     pub up: bool,
     pub loopback: bool,
+    /// Neighbours on it must be asked for their link-layer addresses: neither IFF_NOARP nor IFF_POINTOPOINT.
+    pub arp: bool,
     pub group: u32,
     pub mac: Option<[u8; 6]>,
     /// Index of the bridge, bond or VRF that it is a port of.

@@ -146,6 +146,7 @@ pub fn code(by: &Blame, symptom: Symptom) -> Option<&'static str> {
         (Gate::Route, ..) if by.place.contains("rp_filter") => "route.rp-filter",
         (Gate::Route, ..) => "route.blackhole",
         (Gate::Wrappers, ..) => "wrappers.deny",
+        _ if by.neighbours => "firewall.neighbours.drop",
         (_, Some(Hook::Ingress), _) => "firewall.ingress.drop",
         (_, Some(Hook::Prerouting), Symptom::TimedOut) => "firewall.prerouting.drop",
         (_, Some(Hook::Prerouting), _) => "firewall.prerouting.redirect",
@@ -184,6 +185,9 @@ fn cause(blocked: &Blocked) -> String {
 }
 
 fn deed(blocked: &Blocked) -> &'static str {
+    if blocked.by.neighbours {
+        return "drops neighbour discovery (on the link: \"No route to host\")";
+    }
     match (blocked.symptom, blocked.by.hook) {
         (Symptom::TimedOut, Some(Hook::Output | Hook::Postrouting | Hook::Egress)) => "drops the answer",
         (Symptom::TimedOut, _) => "drops it",

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::{Finding, Intent, PathGates, Severity, blame, paths, rules_alone};
+use super::{Finding, Intent, PathGates, Severity, behind_nothing, blame, firewall, paths};
 use crate::facts::{Firewalld, Loader, RuleRef, Snapshot, Table, Zone, escape};
 use crate::policy::{Mode, Policy};
 
 /// The rules of the next boot, path by path; nothing else of the host is judged. Empty where nothing loads any.
 pub fn gates(policy: &Policy, snapshot: &Snapshot) -> Vec<PathGates> {
     let Some(booted) = snapshot.booted() else { return Vec::new() };
-    paths(policy, &snapshot.net).into_iter().map(|path| rules_alone(policy, &booted, path)).collect()
+    paths(policy, &snapshot.net).into_iter().map(|path| behind_nothing(firewall(policy, &booted, path))).collect()
 }
 
 pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {

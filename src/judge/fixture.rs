@@ -17,6 +17,7 @@ pub fn healthy() -> Snapshot {
                 kind: 1,
                 up: true,
                 loopback: false,
+                arp: false,
                 group: 0,
                 mac: None,
                 master: None,

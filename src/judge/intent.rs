@@ -127,6 +127,8 @@ impl Intent {
 struct Admission {
     reach: AddrSet,
     unknown: AddrSet,
+    /// Those whom the rules let in, but for neighbour discovery, which they drop.
+    deaf: AddrSet,
     /// Outside sources that nobody lets in and nobody has barred by name.
     barred: AddrSet,
     outside: AddrSet,
@@ -135,26 +137,35 @@ struct Admission {
 impl Admission {
     fn of(verdicts: &[&PathVerdict], outside: &AddrSet) -> Admission {
         let empty = AddrSet::empty(outside.family());
-        let mut all =
-            Admission { reach: empty.clone(), unknown: empty.clone(), barred: empty.clone(), outside: outside.clone() };
+        let mut all = Admission {
+            reach: empty.clone(),
+            unknown: empty.clone(),
+            deaf: empty.clone(),
+            barred: empty.clone(),
+            outside: outside.clone(),
+        };
         let mut meant = empty;
         for verdict in verdicts {
             all.reach.union_with(&verdict.reachable());
             all.unknown.union_with(&verdict.unknown_sources());
             for blocked in &verdict.blocked {
+                if blocked.by.neighbours {
+                    all.deaf.union_with(&blocked.sources);
+                }
                 if blocked.by.respected || blocked.by.gate == Gate::Route {
                     meant.union_with(&blocked.sources);
                 }
             }
         }
         all.unknown.subtract(&all.reach);
-        all.barred = outside.minus(&all.reach).minus(&meant);
+        all.deaf = all.deaf.intersection(outside).minus(&all.reach);
+        all.barred = outside.minus(&all.reach).minus(&all.deaf).minus(&meant);
         all
     }
 
-    /// Some get in, and not everybody.
+    /// Some are let in, and not everybody.
     fn is_restricted(&self) -> bool {
-        self.reach.intersects(&self.outside) && !self.barred.is_empty()
+        (self.reach.intersects(&self.outside) || !self.deaf.is_empty()) && !self.barred.is_empty()
     }
 
     fn standing(&self, sources: Option<&AddrSet>, restricted_elsewhere: bool) -> Standing {
@@ -168,6 +179,8 @@ impl Admission {
             Some(_) => Standing::Met,
             None if self.reach.intersects(&self.outside) => Standing::Met,
             None if !unknown.is_empty() => Standing::Unknown { sources: unknown },
+            // Whom the rules let in is plain: a restriction stays one.
+            None if !self.deaf.is_empty() => Standing::Lacking { wanted: self.deaf.clone() },
             None if restricted_elsewhere => Standing::LeftAlone,
             None => Standing::Lacking { wanted: surely },
         }

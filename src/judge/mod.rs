@@ -52,18 +52,31 @@ pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Ju
 
 /// Judges the rules alone: of a ruleset that is not this host's.
 pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
-    let gates = paths.into_iter().map(|path| rules_alone(policy, snapshot, path)).collect();
+    let gates = paths.into_iter().map(|path| behind_nothing(rules(policy, snapshot, path))).collect();
     conclude(policy, snapshot, gates, netfilter_findings(policy, snapshot))
 }
 
-fn rules_alone(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
-    let open = PathVerdict::open(path.clone());
-    let firewall = firewall(policy, snapshot, path);
+/// The gates of a path where nothing but the firewall is known.
+fn behind_nothing(firewall: PathVerdict) -> PathGates {
+    let open = PathVerdict::open(firewall.path.clone());
     PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open }
 }
 
-/// What the rules and routes do to the sources of one path.
+/// What the rules and routes do to the sources of one path, and to the neighbours on its link that pass their packets on.
 pub fn firewall(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathVerdict {
+    let mut verdict = rules(policy, snapshot, path);
+    let path = &verdict.path;
+    if policy.firewall.mode != Mode::Off
+        && !verdict.blocked_sources().is_full()
+        && let Some(by) = netfilter::neighbours(&snapshot.firewall, &snapshot.net, path)
+    {
+        verdict.block(&AddrSet::full(Family::Ipv6), Symptom::TimedOut, by);
+    }
+    verdict
+}
+
+/// What the rules and routes do to the packets of the sources themselves.
+pub fn rules(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathVerdict {
     if policy.firewall.mode == Mode::Off {
         return PathVerdict::open(path);
     }

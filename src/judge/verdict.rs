@@ -70,6 +70,9 @@ pub struct Blame {
     /// From 1: the rule's place in its chain, the line in its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
+    /// Whether it is neighbour discovery that it keeps from getting through.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub neighbours: bool,
     /// Whether the verdict stands in a chain, set or table that the policy respects (a ban by fail2ban).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub respected: bool,
@@ -89,6 +92,7 @@ impl Blame {
             hook: None,
             rule: None,
             position: None,
+            neighbours: false,
             respected: false,
             rule_ref: None,
             via: Vec::new(),

@@ -4,13 +4,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Accept, TAG};
+use super::{Accept, TAG, Traffic};
 use crate::facts::{
     BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TableFamily, Verdict, XtMatch,
     XtTarget, number,
 };
 
 const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+/// ND_NEIGHBOR_SOLICIT and ND_NEIGHBOR_ADVERT of netinet/icmp6.h.
+const DISCOVERY: [u8; 2] = [135, 136];
+/// What has been forwarded has less: the kernel itself takes no other (RFC 4861 7.1).
+const ON_LINK: u8 = 255;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 
@@ -18,6 +23,8 @@ const ETH_P_IPV6: u16 = 0x86dd;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deed {
     Accept,
+    /// Accept this ICMPv6 type, from the link alone.
+    Discovery(u8),
     /// Let this chain say first whether the source is barred.
     Jump(String),
 }
@@ -25,7 +32,10 @@ pub enum Deed {
 impl Accept {
     /// The deeds of the rules that this stands for, in order: first the jumps, then the accept.
     pub fn deeds(&self) -> Vec<Deed> {
-        self.after.iter().cloned().map(Deed::Jump).chain([Deed::Accept]).collect()
+        match self.traffic {
+            Traffic::Ssh => self.after.iter().cloned().map(Deed::Jump).chain([Deed::Accept]).collect(),
+            Traffic::Neighbours => DISCOVERY.map(Deed::Discovery).into(),
+        }
     }
 
     /// The family that the rule is limited to in a table of `table`'s family, where the table alone does not say it.
@@ -54,15 +64,24 @@ impl Accept {
             padded.resize(16, 0);
             exprs.extend([Expr::Meta { dreg: 0, key }, equal(padded)]);
         }
-        exprs.extend([Expr::Meta { dreg: 0, key: MetaKey::L4Proto }, equal(vec![TCP])]);
+        let payload = |base, offset, len| Expr::Payload { dreg: 0, base, offset, len };
+        let protocol = |number| [Expr::Meta { dreg: 0, key: MetaKey::L4Proto }, equal(vec![number])];
+        if let Deed::Discovery(kind) = deed {
+            exprs.extend(protocol(ICMPV6));
+            exprs.extend([payload(PayloadBase::Transport, 0, 1), equal(vec![*kind])]);
+            exprs.extend([payload(PayloadBase::Network, 7, 1), equal(vec![ON_LINK])]);
+            exprs.push(Expr::Verdict(Verdict::Accept));
+            return exprs;
+        }
+        exprs.extend(protocol(TCP));
         if let Some(net) = self.source {
             exprs.extend(address(net, self.answer));
         }
         let offset = if self.answer { 0 } else { 2 };
-        exprs.push(Expr::Payload { dreg: 0, base: PayloadBase::Transport, offset, len: 2 });
+        exprs.push(payload(PayloadBase::Transport, offset, 2));
         exprs.push(equal(self.port.to_be_bytes().to_vec()));
         exprs.push(Expr::Verdict(match deed {
-            Deed::Accept => Verdict::Accept,
+            Deed::Accept | Deed::Discovery(_) => Verdict::Accept,
             Deed::Jump(chain) => Verdict::Jump(chain.clone()),
         }));
         exprs
@@ -85,11 +104,21 @@ impl Accept {
             false => (masked, Masked::default(), iface, None),
             true => (Masked::default(), masked, None, iface),
         };
+        let header =
+            |proto| Expr::XtMatch(XtMatch::Header { src, dst, iif, oif, proto, proto_invert: false, fragment: None });
+        if let Deed::Discovery(kind) = *deed {
+            return vec![
+                header(ICMPV6),
+                Expr::XtMatch(XtMatch::Icmp6 { kind, codes: (0, u8::MAX), invert: false }),
+                Expr::XtMatch(XtMatch::Ttl { mode: 0, value: ON_LINK }),
+                Expr::XtTarget(XtTarget::Accept),
+            ];
+        }
         let port = (self.port, self.port);
         let any = (0, u16::MAX);
         let (sports, dports) = if self.answer { (port, any) } else { (any, port) };
         vec![
-            Expr::XtMatch(XtMatch::Header { src, dst, iif, oif, proto: TCP, proto_invert: false, fragment: None }),
+            header(TCP),
             Expr::XtMatch(XtMatch::Tcp {
                 sports,
                 dports,
@@ -101,7 +130,7 @@ impl Accept {
                 option: None,
             }),
             Expr::XtTarget(match deed {
-                Deed::Accept => XtTarget::Accept,
+                Deed::Accept | Deed::Discovery(_) => XtTarget::Accept,
                 Deed::Jump(chain) => XtTarget::Jump(chain.clone()),
             }),
         ]
@@ -117,15 +146,24 @@ impl Accept {
         if let Some(name) = &self.interface {
             put(if self.answer { "-o" } else { "-i" }, name.clone());
         }
-        put("-p", "tcp".to_owned());
-        put("-m", "tcp".to_owned());
-        put(if self.answer { "--sport" } else { "--dport" }, self.port.to_string());
+        if let Deed::Discovery(kind) = deed {
+            for (flag, value) in [("-p", "ipv6-icmp"), ("-m", "icmp6")] {
+                put(flag, value.to_owned());
+            }
+            put("--icmpv6-type", kind.to_string());
+            put("-m", "hl".to_owned());
+            put("--hl-eq", ON_LINK.to_string());
+        } else {
+            put("-p", "tcp".to_owned());
+            put("-m", "tcp".to_owned());
+            put(if self.answer { "--sport" } else { "--dport" }, self.port.to_string());
+        }
         put("-m", "comment".to_owned());
         put("--comment", tag(id));
         put(
             "-j",
             match deed {
-                Deed::Accept => "ACCEPT".to_owned(),
+                Deed::Accept | Deed::Discovery(_) => "ACCEPT".to_owned(),
                 Deed::Jump(chain) => chain.clone(),
             },
         );
@@ -133,7 +171,7 @@ impl Accept {
     }
 
     /// The rule in the words of nft(8), in a table of this family. None where a name cannot be written down.
-    pub fn nft_words(&self, table: TableFamily, id: &str) -> Option<String> {
+    pub fn nft_words(&self, table: TableFamily, id: &str, deed: &Deed) -> Option<String> {
         let mut words: Vec<String> = Vec::new();
         match (self.source, self.guard(table), table) {
             (Some(_), ..) | (None, None, _) => {}
@@ -150,7 +188,10 @@ impl Accept {
             let header = if net.network().is_ipv4() { "ip" } else { "ip6" };
             words.push(format!("{header} {} {net}", if self.answer { "daddr" } else { "saddr" }));
         }
-        words.push(format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.port));
+        match deed {
+            Deed::Discovery(kind) => words.push(format!("icmpv6 type {kind} ip6 hoplimit {ON_LINK}")),
+            _ => words.push(format!("tcp {} {}", if self.answer { "sport" } else { "dport" }, self.port)),
+        }
         words.push(format!("accept comment \"{}\"", tag(id)));
         self.after.is_empty().then(|| words.join(" "))
     }
@@ -158,6 +199,7 @@ impl Accept {
     /// For people: `tcp port 22 from 198.51.100.0/24 by eth0`.
     pub fn words(&self) -> String {
         let mut text = match self.answer {
+            _ if self.traffic == Traffic::Neighbours => "neighbour discovery".to_owned(),
             false => format!("tcp to port {}", self.port),
             true => format!("answers from tcp port {}", self.port),
         };

@@ -1,11 +1,11 @@
 //! The least that opens the firewall: accepts, each in the chain that drops.
 
 use super::owner::{Opening, Owner, opening, owner};
-use super::{Accept, Draft, Insert, Step, TableInserts, insert, ip_table};
+use super::{Accept, Draft, Insert, Step, TableInserts, Traffic, insert, ip_table};
 use crate::facts::{
     AddrSet, Backend, Boot, Family, Firewall, Hook, Rule, RuleRef, Seen, Snapshot, TableFamily, escape,
 };
-use crate::judge::{Blocked, Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
+use crate::judge::{self, Blocked, Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
 use crate::policy::{Mode, Policy, Strategy};
 use ipnet::IpNet;
 
@@ -128,6 +128,10 @@ impl Trial<'_> {
         match owner(&self.model, &way, &bar.verdict.path.interface) {
             Owner::Nobody => self.insert(bar, intent, hook, &way),
             Owner::Foreign(why) => Err(why),
+            Owner::Tool(_) if by.neighbours => Err(format!(
+                "{} is kept by ufw or firewalld, and neighbour discovery is nothing that they are asked for as a port",
+                escape(&by.place)
+            )),
             Owner::Tool(tool) => {
                 let sources = self.sources(bar.demand.family, &bar.wanted);
                 let opening = opening(&self.model, &tool, bar.verdict, sources, self.policy);
@@ -172,13 +176,16 @@ impl Trial<'_> {
     fn insert(&mut self, bar: &Bar<'_>, intent: &Intent, hook: Hook, way: &[&RuleRef]) -> Result<(), String> {
         let path = &bar.verdict.path;
         let answer = matches!(hook, Hook::Output | Hook::Postrouting | Hook::Egress);
-        let both = self.policy.ssh.sources.is_none() && lacks_both(intent, bar.demand);
+        let neighbours = bar.blocked.by.neighbours;
+        let both = !neighbours && self.policy.ssh.sources.is_none() && lacks_both(intent, bar.demand);
         let mut fallback = None;
         for at in way.iter().rev() {
             let Some(index) = self.place(at) else { continue };
             let per_device = matches!(hook, Hook::Ingress | Hook::Egress);
             let two = both && matches!(at.family, TableFamily::Inet | TableFamily::Netdev);
-            let accepts = self.sources(path.family, &bar.wanted).into_iter().map(|source| Accept {
+            let sources = if neighbours { vec![None] } else { self.sources(path.family, &bar.wanted) };
+            let accepts = sources.into_iter().map(|source| Accept {
+                traffic: if neighbours { Traffic::Neighbours } else { Traffic::Ssh },
                 family: if two { None } else { Some(path.family) },
                 source,
                 port: path.port,
@@ -219,13 +226,20 @@ impl Trial<'_> {
             return Effect::None;
         }
         let path = &bar.verdict.path;
-        let now = crate::judge::firewall(self.policy, &model, path.clone());
+        // Whether neighbours find the host is a question of its own, which would hide whom a rule lets in.
+        let see = if bar.blocked.by.neighbours { judge::firewall } else { judge::rules };
+        let now = see(self.policy, &model, path.clone());
+        let hidden = !bar.blocked.by.neighbours && bar.verdict.blocked.iter().any(|b| b.by.neighbours);
+        let before = match hidden {
+            true => see(self.policy, &self.model, path.clone()).reachable(),
+            false => bar.verdict.reachable(),
+        };
         let still = |b: &&Blocked| b.by == bar.blocked.by && b.symptom == bar.blocked.symptom;
         let left = now.blocked.iter().filter(still).any(|b| b.sources.intersection(&bar.wanted) == bar.wanted);
         if left {
             return Effect::None;
         }
-        let let_in = now.reachable().minus(&bar.verdict.reachable());
+        let let_in = now.reachable().minus(&before);
         if let_in.is_subset(&bar.blocked.sources) {
             Effect::Exact(model.firewall)
         } else {

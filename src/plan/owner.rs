@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::firewall::jumps_to;
-use super::{Accept, Insert, Step, TableInserts};
+use super::{Accept, Insert, Step, TableInserts, Traffic};
 use crate::facts::{Backend, Family, RuleRef, Snapshot, Table, TableFamily, escape};
 use crate::judge::PathVerdict;
 use crate::policy::Policy;
@@ -91,7 +91,15 @@ pub fn opening(
         let accept = |source: &Option<IpNet>| Insert {
             chain: chain.to_owned(),
             index,
-            accept: Accept { family, source: *source, port, interface: None, answer: false, after: Vec::new() },
+            accept: Accept {
+                traffic: Traffic::Ssh,
+                family,
+                source: *source,
+                port,
+                interface: None,
+                answer: false,
+                after: Vec::new(),
+            },
         };
         sources.iter().map(accept).collect()
     };

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::accept::{Deed, tag};
+use super::accept::tag;
 use super::firewall::{Least, least};
-use super::{Draft, Insert, Step, TableInserts};
+use super::{Draft, Insert, Step, TableInserts, Traffic};
 use crate::facts::{Family, LoadTool, Loader, Snapshot, escape};
 use crate::judge::{boot, judge, paths};
 use crate::policy::Policy;
@@ -88,15 +88,16 @@ impl Change {
     /// Puts the lines for these inserts into the text. `length` is how many rules a chain has before any of them.
     fn write(&mut self, loader: &Loader, at: &TableInserts, length: &dyn Fn(&str) -> usize, id: &str) -> Option<()> {
         for (done, insert) in at.inserts.iter().enumerate() {
-            let before = at.inserts[..done].iter().filter(|i| i.chain == insert.chain).count();
+            let same = at.inserts[..done].iter().filter(|i| i.chain == insert.chain);
+            let before: usize = same.map(|i| i.accept.deeds().len()).sum();
             let (line, text) = match loader.tool {
                 LoadTool::Nft => {
-                    let line = nft_line(at, insert, length(&insert.chain) + before, id)?;
+                    let line = nft_lines(at, insert, length(&insert.chain) + before, id)?;
                     let text = at_the_end(&self.text, &line);
                     (line, text)
                 }
                 LoadTool::Restore(_) | LoadTool::Add(_) => {
-                    let line = save_line(insert, id)?;
+                    let line = save_lines(insert, id)?;
                     let text = before_rule(&self.text, &at.table, insert, &line)?;
                     (line, text)
                 }
@@ -107,7 +108,7 @@ impl Change {
                 }
             };
             self.text = text;
-            self.lines.push(format!("`{line}`"));
+            self.lines.extend(line.lines().map(|line| format!("`{line}`")));
         }
         self.model.push(at.clone());
         Some(())
@@ -121,7 +122,7 @@ fn at_the_end(text: &str, line: &str) -> String {
 
 /// `insert rule inet filter input index 3 tcp dport 22 accept comment "ssh-rescue:ID"`: nft(8) counts from 0, and from the
 /// rules that the file itself has made by then.
-fn nft_line(at: &TableInserts, insert: &Insert, length: usize, id: &str) -> Option<String> {
+fn nft_lines(at: &TableInserts, insert: &Insert, length: usize, id: &str) -> Option<String> {
     let plain = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
@@ -130,16 +131,23 @@ fn nft_line(at: &TableInserts, insert: &Insert, length: usize, id: &str) -> Opti
         return None;
     }
     let place = format!("{} {} {}", at.family, at.table, insert.chain);
-    let rule = insert.accept.nft_words(at.family, id)?;
-    Some(match insert.index < length {
-        true => format!("insert rule {place} index {} {rule}", insert.index),
-        false => format!("add rule {place} {rule}"),
-    })
+    let line = |(offset, deed)| {
+        let rule = insert.accept.nft_words(at.family, id, deed)?;
+        Some(match insert.index < length {
+            true => format!("insert rule {place} index {} {rule}", insert.index + offset),
+            false => format!("add rule {place} {rule}"),
+        })
+    };
+    let lines: Option<Vec<String>> = insert.accept.deeds().iter().enumerate().map(line).collect();
+    lines.map(|lines| lines.join("\n"))
 }
 
 /// A rule as `ufw allow` writes it down: the tuple by which ufw knows it, and what is loaded.
 fn ufw_lines(insert: &Insert, family: Family, id: &str) -> Option<(String, String)> {
     let accept = &insert.accept;
+    if accept.traffic != Traffic::Ssh {
+        return None;
+    }
     let anywhere = if family == Family::Ipv4 { "0.0.0.0/0" } else { "::/0" };
     let source = accept.source.map_or_else(|| anywhere.to_owned(), |net| net.to_string());
     let way = accept.interface.as_ref().map_or_else(|| "in".to_owned(), |name| format!("in_{name}"));
@@ -163,10 +171,14 @@ fn plain(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && !b"\"'\\#".contains(&b))
 }
 
-fn save_line(insert: &Insert, id: &str) -> Option<String> {
-    let words = insert.accept.iptables(id, &Deed::Accept);
-    let all = insert.accept.after.is_empty() && plain(&insert.chain) && words.iter().all(|w| plain(w));
-    all.then(|| format!("-A {} {}", insert.chain, words.join(" ")))
+fn save_lines(insert: &Insert, id: &str) -> Option<String> {
+    let line = |deed| {
+        let words = insert.accept.iptables(id, deed);
+        let all = insert.accept.after.is_empty() && plain(&insert.chain) && words.iter().all(|w| plain(w));
+        all.then(|| format!("-A {} {}", insert.chain, words.join(" ")))
+    };
+    let lines: Option<Vec<String>> = insert.accept.deeds().iter().map(line).collect();
+    lines.map(|lines| lines.join("\n"))
 }
 
 /// The text of iptables-save(8) with the line before the rule that the kernel has at the insert's place. None where the lines
@@ -204,6 +216,7 @@ mod tests {
 
     fn insert(chain: &str, index: usize) -> Insert {
         let accept = Accept {
+            traffic: Traffic::Ssh,
             family: Some(Family::Ipv4),
             source: None,
             port: 22,
@@ -242,20 +255,51 @@ mod tests {
 
     #[test]
     fn a_line_names_no_more_than_it_must() {
-        let line = save_line(&insert("INPUT", 0), "x").unwrap();
+        let line = save_lines(&insert("INPUT", 0), "x").unwrap();
         assert_eq!(line, "-A INPUT -i eth0 -p tcp -m tcp --dport 22 -m comment --comment ssh-rescue:x -j ACCEPT");
         let mut odd = insert("INPUT", 0);
         odd.accept.interface = Some("a\"b".into());
-        assert_eq!(save_line(&odd, "x"), None);
+        assert_eq!(save_lines(&odd, "x"), None);
         let at =
             |table: &str, family| TableInserts { backend: Backend::Nft, family, table: table.into(), inserts: vec![] };
         let filter = at("filter", TableFamily::Inet);
-        assert_eq!(nft_line(&filter, &odd, 1, "x"), None);
+        assert_eq!(nft_lines(&filter, &odd, 1, "x"), None);
         assert_eq!(
-            nft_line(&filter, &insert("input", 2), 3, "x").unwrap(),
+            nft_lines(&filter, &insert("input", 2), 3, "x").unwrap(),
             "insert rule inet filter input index 2 meta nfproto ipv4 iifname \"eth0\" tcp dport 22 accept comment \"ssh-rescue:x\""
         );
-        assert!(nft_line(&filter, &insert("input", 3), 3, "x").unwrap().starts_with("add rule inet filter input meta"));
-        assert_eq!(nft_line(&at("a b", TableFamily::Inet), &insert("input", 0), 1, "x"), None);
+        assert!(
+            nft_lines(&filter, &insert("input", 3), 3, "x").unwrap().starts_with("add rule inet filter input meta")
+        );
+        assert_eq!(nft_lines(&at("a b", TableFamily::Inet), &insert("input", 0), 1, "x"), None);
+    }
+
+    #[test]
+    fn neighbour_discovery_takes_two_lines() {
+        let mut both = insert("input", 1);
+        both.accept = Accept { traffic: Traffic::Neighbours, family: Some(Family::Ipv6), ..both.accept };
+        let line = |kind: u8| {
+            format!(
+                "-A input -i eth0 -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -m hl --hl-eq 255 -m comment --comment ssh-rescue:x -j ACCEPT"
+            )
+        };
+        assert_eq!(save_lines(&both, "x").unwrap(), [line(135), line(136)].join("\n"));
+        let inserts = vec![both.clone(), insert("input", 3)];
+        let at = TableInserts { backend: Backend::Nft, family: TableFamily::Inet, table: "filter".into(), inserts };
+        let lines = nft_lines(&at, &both, 2, "x").unwrap();
+        let places: Vec<&str> = lines.lines().filter_map(|l| l.split(" meta").next()).collect();
+        assert_eq!(places, ["insert rule inet filter input index 1", "insert rule inet filter input index 2"]);
+        let loader = Loader {
+            unit: "nftables.service".into(),
+            tool: LoadTool::Nft,
+            file: "/etc/nftables.conf".into(),
+            text: String::new(),
+            head: String::new(),
+            tail: String::new(),
+        };
+        let mut change = Change::default();
+        change.write(&loader, &at, &|_| 2, "x").unwrap();
+        let last = "insert rule inet filter input index 3 meta nfproto ipv4 iifname \"eth0\" tcp dport 22";
+        assert!(change.text.lines().nth(2).unwrap().starts_with(last), "{}", change.text);
     }
 }

@@ -11,9 +11,21 @@ use crate::facts::{Backend, Family, Owned, TableFamily};
 /// The tag in a rule's comment by which a mend is found again: `ssh-rescue:ID`.
 pub const TAG: &str = "ssh-rescue";
 
+/// What an inserted rule lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traffic {
+    #[default]
+    Ssh,
+    /// By which those on the link find the host, and it finds them, by IPv6: without it no SSH gets there.
+    Neighbours,
+}
+
 /// Which packets an inserted rule accepts. Nothing wider than the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accept {
+    #[serde(default)]
+    pub traffic: Traffic,
     /// None in a chain of one family means that family; in `inet` tables both.
     pub family: Option<Family>,
     /// None: everybody.

@@ -41,7 +41,7 @@ pub fn try_out(host: &Host, snapshot: &Snapshot, plan: &Plan, policy: &Policy) -
         insert(&mut model.firewall, &plan.id, at);
     }
     let verdicts = |rules: &Snapshot, gates: &[PathGates]| -> Vec<PathVerdict> {
-        gates.iter().map(|gate| judge::firewall(policy, rules, gate.whole.path.clone())).collect()
+        gates.iter().map(|gate| judge::rules(policy, rules, gate.whole.path.clone())).collect()
     };
     let gates = judge::boot::gates(policy, snapshot);
     let expected = verdicts(&model, &gates);

@@ -26,7 +26,7 @@ use thiserror::Error;
 use crate::facts::Snapshot;
 use crate::host::{Host, Scratch, ScratchError};
 use crate::judge::{self, Judgement, PathGates, PathVerdict};
-use crate::plan::{Plan, Step, TableInserts};
+use crate::plan::{Plan, Step, TableInserts, Traffic};
 use crate::policy::Policy;
 
 use clone::{CloneError, IpsetsAsText};
@@ -127,7 +127,7 @@ pub fn rehearse(
         for at in &inserts {
             crate::plan::insert(&mut model.firewall, &plan.id, at);
         }
-        let expected = |gate: &PathGates| judge::firewall(policy, &model, gate.whole.path.clone());
+        let expected = |gate: &PathGates| judge::rules(policy, &model, gate.whole.path.clone());
         let expected: Vec<PathVerdict> = judgement.gates.iter().map(expected).collect();
         let trial = Trial { host, snapshot, gates: &judgement.gates, id: &plan.id, inserts: &inserts, insert };
         match trial.run(&expected) {
@@ -159,6 +159,11 @@ fn untried(step: &Step) -> Option<String> {
     let what = match step {
         Step::UfwAllow { .. } | Step::FirewalldAllow { .. } => {
             return Some("the rules that the owner's tool will write were tried, not the tool".to_owned());
+        }
+        Step::Nft { inserts, .. } | Step::Iptables { inserts, .. }
+            if inserts.iter().any(|i| i.accept.traffic == Traffic::Neighbours) =>
+        {
+            "neighbour discovery, as a copy has no neighbours"
         }
         Step::UfwRebuild { .. } => "ufw builds its rules anew",
         Step::FirewalldPanicOff => "firewalld lifts its panic mode",

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::packet::{Flow, Protocol};
 use crate::facts::{AddrSet, Expr, Family, Firewall, PayloadBase, XtMatch, number};
 use crate::judge::{PathGates, PathVerdict};
-use crate::plan::TableInserts;
+use crate::plan::{TableInserts, Traffic};
 
 /// What a plan grants: connections to `port` of these sources by this interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Grant {
 pub fn grants(inserts: &[TableInserts]) -> Vec<Grant> {
     let mut grants: Vec<Grant> = Vec::new();
     for table in inserts {
-        for accept in table.inserts.iter().map(|i| &i.accept) {
+        for accept in table.inserts.iter().map(|i| &i.accept).filter(|a| a.traffic == Traffic::Ssh) {
             let families = Family::BOTH.into_iter().filter(|f| {
                 table.family.sees(*f)
                     && accept.family.is_none_or(|a| a == *f)

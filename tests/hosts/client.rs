@@ -19,9 +19,6 @@ use ssh_rescue::rehearse::drill::Sight;
 pub const HOST: [(&str, u8); 2] = [("192.0.2.10", 24), ("2001:db8:2::10", 64)];
 const ROUTER: [(&str, u8); 2] = [("192.0.2.1", 24), ("2001:db8:2::1", 64)];
 
-/// The host's.
-const MAC: &str = "02:00:00:00:00:10";
-
 /// Who comes in, by IPv4 and by IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Client([&'static str; 2]);
@@ -98,7 +95,6 @@ fn enter() -> Rtnl {
 fn near(far: &OwnedFd, tell: &Sender<PathBuf>, hold: &Receiver<()>) {
     let mut rtnl = enter();
     rtnl.add_veth("eth0", "uplink", far).expect("a veth pair");
-    ip_tool(&["link", "set", "eth0", "address", MAC]);
     let index = if_nametoindex("eth0").expect("eth0");
     rtnl.up(index).expect("set eth0 up");
     for (address, prefix) in HOST {
@@ -132,13 +128,11 @@ fn clients(lend: &Sender<OwnedFd>, asked: &Receiver<Question>, answer: &Sender<[
             rtnl.add_address(index, ip(address), prefix).expect("an address of a client");
         }
     }
-    // Whether neighbours find each other is not asked here: a lock-out that drops that too takes a while to be felt.
-    for (address, _) in HOST {
-        ip_tool(&["neigh", "replace", address, "lladdr", MAC, "dev", "uplink", "nud", "permanent"]);
-    }
     let mut sights = [Sight::TimedOut; 2];
     while answer.send(sights).is_ok() {
         let Ok(Question { from, port }) = asked.recv() else { return };
+        // A client that has been away must find the host anew.
+        ip_tool(&["-6", "neigh", "flush", "dev", "uplink"]);
         // Both families at once: a lock-out of both costs one timeout.
         sights = thread::scope(|scope| {
             [0, 1]

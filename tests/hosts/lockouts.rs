@@ -56,6 +56,8 @@ pub const LOCKOUTS: &[Lockout] = &[
         "iptables -A INPUT -p tcp --dport 22 -j REJECT --reject-with tcp-reset",
         [Refused, Banner],
     ),
+    lockout("ip6tables, policy DROP", "ip6tables -P INPUT DROP", [Banner, TimedOut]),
+    lockout("ip6tables-legacy, policy DROP", "ip6tables-legacy -P INPUT DROP", [Banner, TimedOut]),
     lockout("ip6tables, DROP 22", "ip6tables -A INPUT -p tcp --dport 22 -j DROP", [Banner, TimedOut]),
     lockout("iptables, raw DROP", "iptables -t raw -A PREROUTING -p tcp --dport 22 -j DROP", [TimedOut, Banner]),
     lockout("iptables, mangle DROP", "iptables -t mangle -A INPUT -p tcp --dport 22 -j DROP", [TimedOut, Banner]),

@@ -31,6 +31,18 @@ systemctl -q enable nftables",
         sees: Sight::TimedOut,
     },
     Reboot {
+        name: "nftables.conf, neighbour discovery dropped as well",
+        make: "cat >/etc/nftables.conf <<E
+flush ruleset
+table inet filter { chain input { type filter hook input priority 0; policy drop
+  iif lo accept; ct state established,related accept
+}; }
+E
+systemctl -q enable nftables",
+        code: "boot.firewall.drop",
+        sees: Sight::TimedOut,
+    },
+    Reboot {
         name: "ufw that was enabled by its file",
         make: "sed -i s/ENABLED=no/ENABLED=yes/ /etc/ufw/ufw.conf; systemctl -q enable ufw",
         code: "boot.firewall.drop",

@@ -3,7 +3,7 @@
 use ssh_rescue::apply::{insert, iptables, nft};
 use ssh_rescue::facts::{Backend, Family, TableFamily};
 use ssh_rescue::host::{Call, Host, Scratch};
-use ssh_rescue::plan::{Accept, Insert, TableInserts};
+use ssh_rescue::plan::{Accept, Insert, TableInserts, Traffic};
 
 use super::common::{root, tool};
 
@@ -11,6 +11,7 @@ const ID: &str = "20260101T000000-0001";
 
 fn accept(source: Option<&str>) -> Accept {
     Accept {
+        traffic: Traffic::Ssh,
         family: None,
         source: source.map(|s| s.parse().unwrap()),
         port: 22,

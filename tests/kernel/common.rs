@@ -25,7 +25,8 @@ pub fn root(test: &str) -> bool {
     root
 }
 
-/// `eth0` with number 77, an address of each family and default routes. `kind` is ARPHRD_ETHER (1) or ARPHRD_NONE (65534).
+/// `eth0` with number 77, an address of each family and default routes, and no neighbours (as a TUN device has none).
+/// `kind` is ARPHRD_ETHER (1) or ARPHRD_NONE (65534).
 pub fn net(kind: u16) -> Net {
     let mac = (kind == 1).then_some([2, 0, 0, 0, 0, 0x10]);
     let link = Link {
@@ -34,6 +35,7 @@ pub fn net(kind: u16) -> Net {
         kind,
         up: true,
         loopback: false,
+        arp: false,
         group: 0,
         mac,
         master: None,

@@ -4,7 +4,7 @@ use ssh_rescue::chain;
 use ssh_rescue::facts::*;
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::observe::firewall::firewall;
-use ssh_rescue::plan::{Accept, Insert, Step};
+use ssh_rescue::plan::{Accept, Insert, Step, Traffic};
 use ssh_rescue::record::{Phase, StateDir, Undone, history, undo};
 
 use super::common::{root, tool};
@@ -172,7 +172,15 @@ fn a_flush_takes_all_rules_away_and_an_undo_brings_them_back() {
 }
 
 fn accept(chain: &str) -> Vec<Insert> {
-    let accept = Accept { family: None, source: None, port: 22, interface: None, answer: false, after: Vec::new() };
+    let accept = Accept {
+        traffic: Traffic::Ssh,
+        family: None,
+        source: None,
+        port: 22,
+        interface: None,
+        answer: false,
+        after: Vec::new(),
+    };
     vec![Insert { chain: chain.into(), index: 0, accept }]
 }
 

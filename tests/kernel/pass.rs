@@ -4,6 +4,7 @@ use ssh_rescue::chain;
 use ssh_rescue::host::{Call, Host};
 use ssh_rescue::judge::Verdict;
 use ssh_rescue::pass::{Outcome, Report, check, repair};
+use ssh_rescue::plan::words;
 use ssh_rescue::policy::Policy;
 use ssh_rescue::record::{Phase, StateDir, Undone, history, undo};
 use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
@@ -133,5 +134,50 @@ fn what_is_meant_is_left_alone() {
             Ok(())
         })
         .unwrap_or_else(|e| panic!("{name}: {}", chain(&e)));
+    }
+}
+
+/// Clients whose connections the rules let in, and whose packets nobody brings: neighbour discovery is dropped.
+#[test]
+fn neighbours_find_the_host_again() {
+    if !root("neighbour discovery") {
+        return;
+    }
+    let admit = "*filter\n:INPUT DROP [0:0]\n-A INPUT -i lo -j ACCEPT\n-A INPUT -s 2001:db8:100::/64 -p tcp --dport 22 -j ACCEPT\nCOMMIT\n";
+    let nft = "table inet t { chain in { type filter hook input priority 0; policy drop; iif lo accept; ip protocol tcp accept;
+               ip6 saddr 2001:db8:100::/64 tcp dport 22 accept; }; }";
+    let cases: [(&str, &[&str], &str, &str); 4] = [
+        ("nft", &["-f", "-"], nft, "before rule 4 of inet t in"),
+        ("ip6tables-nft-restore", &[], admit, "before rule 3 of ip6 filter INPUT"),
+        ("ip6tables-legacy-restore", &[], admit, "before rule 3 of ip6 filter INPUT"),
+        (
+            "ip6tables-nft-restore",
+            &[],
+            "*filter\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -p ipv6-icmp -j DROP\nCOMMIT\n",
+            "before rule 1 of ip6 filter OUTPUT",
+        ),
+    ];
+    for (tool, args, rules, place) in cases {
+        Stage::build(&Host::live(), |stage| {
+            stage.tool(tool, args, rules)?;
+            let (state, policy) = (StateDir::default(), Policy::default());
+            let locked_out = everything(stage.host);
+            assert_eq!(stage.see()?, [Sight::Banner, Sight::TimedOut], "{tool}");
+            let (judgement, _) = check(stage.host, &policy);
+            let codes: Vec<_> = judgement.findings.iter().map(|f| f.code).collect();
+            assert!(codes.contains(&"firewall.neighbours.drop"), "{tool}: {codes:?}");
+            let report = repair(stage.host, &state, &policy, false).unwrap();
+            assert_eq!(report.outcome, Outcome::Repaired, "{tool}: {}", told(&report));
+            let steps = report.plan.as_ref().map(|plan| words(&plan.steps)).unwrap();
+            assert_eq!(steps, [format!("accept neighbour discovery by eth0 {place}")], "{tool}");
+            assert_eq!(stage.see()?, [Sight::Banner; 2], "{tool}: {}", told(&report));
+            let again = repair(stage.host, &state, &policy, false).unwrap();
+            assert_eq!(again.outcome, Outcome::Healthy, "{tool}: {}", told(&again));
+            assert!(matches!(undo(stage.host, &state, &report.id.unwrap()), Ok(Undone::TakenBack(_))), "{tool}");
+            assert_eq!(everything(stage.host), locked_out, "{tool}");
+            assert_eq!(stage.see()?, [Sight::Banner, Sight::TimedOut], "{tool}: undone");
+            Ok(())
+        })
+        .unwrap_or_else(|e| panic!("{tool}: {}", chain(&e)));
     }
 }

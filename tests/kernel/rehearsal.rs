@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ssh_rescue::facts::*;
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::judge::{Blame, Gate, Judgement, Path, PathGates, PathVerdict, Symptom, Verdict as Overall};
-use ssh_rescue::plan::{Accept, Insert, Plan, Step, TableInserts};
+use ssh_rescue::plan::{Accept, Insert, Plan, Step, TableInserts, Traffic};
 use ssh_rescue::policy::Policy;
 use ssh_rescue::rehearse::{BoxedError, Evidence, RehearsalError, rehearse};
 
@@ -54,6 +54,7 @@ fn judgement() -> Judgement {
         let open = PathVerdict::open(path);
         let mut firewall = open.clone();
         let by = Blame {
+            neighbours: false,
             gate: Gate::Firewall,
             place: "inet t in".into(),
             hook: None,
@@ -78,6 +79,7 @@ fn judgement() -> Judgement {
 
 fn accept(source: Option<&str>) -> Insert {
     let accept = Accept {
+        traffic: Traffic::Ssh,
         family: None,
         source: source.map(|s| s.parse().unwrap()),
         port: 22,

@@ -5,7 +5,7 @@ use ssh_rescue::facts::{AddrSet, Family, TableFamily};
 use ssh_rescue::host::{Host, Scratch, listen_tcp};
 use ssh_rescue::judge::Verdict;
 use ssh_rescue::pass::look;
-use ssh_rescue::plan::{Accept, Insert, Plan, Step};
+use ssh_rescue::plan::{Accept, Insert, Plan, Step, Traffic};
 use ssh_rescue::policy::Policy;
 use ssh_rescue::record::{Phase, StateDir, history, new_id};
 use ssh_rescue::rehearse::layout::set_up;
@@ -46,6 +46,7 @@ fn verified(
 
 fn accept(generation: u32, source: Option<&str>) -> Vec<Step> {
     let accept = Accept {
+        traffic: Traffic::Ssh,
         family: None,
         source: source.map(|s| s.parse().unwrap()),
         port: 22,

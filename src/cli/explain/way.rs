@@ -144,6 +144,9 @@ impl End {
 
     fn why(&self) -> Option<String> {
         let by = self.by.as_ref()?;
+        if by.neighbours {
+            return Some(format!("{} drops neighbour discovery: nobody on the link finds the host", by.place));
+        }
         match by.hook {
             Some(_) => (self.state == State::Blocked).then(|| format!("ends in {}", by.place)),
             None => {

@@ -5,13 +5,22 @@ use std::sync::Arc;
 use crate::facts::{AddrSet, Family};
 use crate::judge::Blame;
 
-/// The packets of a handshake. What follows (the banner, the login) has the state of the last two.
+/// The packets of a handshake (what follows, the banner and the login, has the state of the last two), and those by which a
+/// neighbour finds the host by IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Syn,
     SynAck,
     Ack,
+    Solicit,
+    Advertise,
 }
+
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+/// ICMPv6 types (RFC 4861).
+const ND_NEIGHBOR_SOLICIT: u8 = 135;
+const ND_NEIGHBOR_ADVERT: u8 = 136;
 
 /// What conntrack knows of the packet at this point of its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +83,26 @@ impl Packet {
     }
 
     pub fn inwards(&self) -> bool {
-        self.phase != Phase::SynAck
+        !matches!(self.phase, Phase::SynAck | Phase::Advertise)
+    }
+
+    /// Its ICMPv6 type, if it belongs to neighbour discovery.
+    pub fn discovery(&self) -> Option<u8> {
+        match self.phase {
+            Phase::Solicit => Some(ND_NEIGHBOR_SOLICIT),
+            Phase::Advertise => Some(ND_NEIGHBOR_ADVERT),
+            Phase::Syn | Phase::SynAck | Phase::Ack => None,
+        }
+    }
+
+    /// IPPROTO_*
+    pub fn protocol(&self) -> u8 {
+        if self.discovery().is_some() { ICMPV6 } else { TCP }
+    }
+
+    /// PACKET_HOST or PACKET_MULTICAST of linux/if_packet.h.
+    pub fn kind(&self) -> u8 {
+        if self.family == Family::Ipv6 && self.inwards() && self.address >> 120 == 0xff { 2 } else { 0 }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::flow::{Doubt, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
 use super::walk::{End, Fate, Walk};
 use crate::facts::{AddrSet, Chain, ChainKind, Family, Hook, RouteKind, Table, TableFamily, number};
-use crate::judge::{Blame, Gate, Symptom};
+use crate::judge::{Blame, Gate, Path, Symptom};
 
 /// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
 const CONNTRACK: i32 = -200;
@@ -105,22 +105,7 @@ impl<'a> Hooks<'a> {
     pub fn handshake(&self, walk: &mut Walk<'a>, sources: AddrSet, ports: &Ports, inbound_only: bool) {
         let path = walk.path;
         let device = path.interface.clone();
-        let asked = (number(path.address), path.port);
-        let flow = Flow { tracked: false, zone: 0, mark: Some(0), address: asked.0, port: asked.1, diverted: None };
-        let packet = Packet {
-            phase: Phase::Syn,
-            family: path.family,
-            address: asked.0,
-            port: asked.1,
-            iif: Some(path.ifindex),
-            oif: None,
-            mark: Some(0),
-            tracking: Tracking::None,
-            zone: 0,
-            flow,
-            nat_done: false,
-            touched: Vec::new(),
-        };
+        let packet = first(path, Phase::Syn, number(path.address));
         let mut forks = vec![Fork { sources, packet, doubts: Vec::new() }];
         self.bridge(walk, &mut forks);
         forks = self.pass(walk, Hook::Ingress, forks, &device);
@@ -173,6 +158,25 @@ impl<'a> Hooks<'a> {
         admit(walk, sent);
     }
 
+    /// A neighbour asks at the address `asked` for the link-layer address of the path's own, and is told (RFC 4861 7.2).
+    pub fn discovery(&self, walk: &mut Walk<'a>, neighbours: AddrSet, asked: u128) {
+        let path = walk.path;
+        let packet = first(path, Phase::Solicit, asked);
+        let mut forks = vec![Fork { sources: neighbours, packet, doubts: Vec::new() }];
+        self.bridge(walk, &mut forks);
+        for hook in [Hook::Ingress, Hook::Prerouting, Hook::Input] {
+            forks = self.pass(walk, hook, forks, &path.interface);
+        }
+        for fork in &mut forks {
+            let answer = first(path, Phase::Advertise, number(path.address));
+            fork.packet = Packet { iif: None, oif: Some(path.ifindex), ..answer };
+        }
+        for hook in [Hook::Output, Hook::Postrouting, Hook::Egress] {
+            forks = self.pass(walk, hook, forks, &path.interface);
+        }
+        admit(walk, forks);
+    }
+
     /// Frames that come in by a bridge's port pass tables of family bridge, which are not modelled.
     fn bridge(&self, walk: &mut Walk<'a>, forks: &mut [Fork]) {
         let link = super::route::link(walk.net, walk.path.ifindex);
@@ -200,6 +204,24 @@ impl<'a> Hooks<'a> {
     }
 }
 
+/// The first packet of a way in, to this address.
+fn first(path: &Path, phase: Phase, address: u128) -> Packet {
+    Packet {
+        phase,
+        family: path.family,
+        address,
+        port: path.port,
+        iif: Some(path.ifindex),
+        oif: None,
+        mark: Some(0),
+        tracking: Tracking::None,
+        zone: 0,
+        flow: Flow { tracked: false, zone: 0, mark: Some(0), address, port: path.port, diverted: None },
+        nat_done: false,
+        touched: Vec::new(),
+    }
+}
+
 fn is_device(pattern: &str, device: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(prefix) => device.starts_with(prefix),
@@ -209,7 +231,9 @@ fn is_device(pattern: &str, device: &str) -> bool {
 
 /// conntrack's own hook.
 fn track(packet: &mut Packet) {
-    if packet.tracking == Tracking::Untracked {
+    // Nor are the messages of neighbour discovery tracked (nf_conntrack_icmpv6).
+    if packet.tracking == Tracking::Untracked || packet.discovery().is_some() {
+        packet.tracking = Tracking::Untracked;
         return;
     }
     let known = packet.flow.tracked && packet.flow.zone == packet.zone;
@@ -222,7 +246,7 @@ fn track(packet: &mut Packet) {
         _ if known => Tracking::Established,
         // A SYN-ACK without an entry is invalid; an ACK is picked up (nf_conntrack_tcp_loose).
         Phase::SynAck => Tracking::None,
-        Phase::Ack => Tracking::New,
+        Phase::Ack | Phase::Solicit | Phase::Advertise => Tracking::New,
     };
 }
 

@@ -8,7 +8,6 @@ use super::flow::{Doubt, Packet};
 use super::walk::Walk;
 use crate::facts::{AddrSet, Family, Hook, IpSet, IpSetMember, Seen};
 
-const TCP: u8 = 6;
 /// list:set cannot hold lists, but what is read from a host is not trusted to obey that.
 const DEPTH: usize = 4;
 
@@ -103,7 +102,7 @@ impl Walk<'_> {
                 },
                 "port" => {
                     let (from, to) = member.port.unwrap_or((0, u16::MAX));
-                    let proto = Cond::known(member.proto.is_none_or(|p| p == TCP || p == 0));
+                    let proto = Cond::known(member.proto.is_none_or(|p| p == packet.protocol() || p == 0));
                     proto.and(match client {
                         true => Var::ClientPort.between(from.into(), to.into()),
                         false => Cond::known((from..=to).contains(&packet.port)),

@@ -41,6 +41,7 @@ pub fn tcp_flags(phase: Phase) -> u8 {
         Phase::Syn => SYN,
         Phase::SynAck => SYN | ACK,
         Phase::Ack => ACK,
+        Phase::Solicit | Phase::Advertise => 0,
     }
 }
 
@@ -77,13 +78,15 @@ fn network(packet: &Packet, at: u32) -> Option<Byte> {
         (Family::Ipv4, 6) => Byte::Const(0x40),
         (Family::Ipv4, 7) => Byte::Const(0),
         (Family::Ipv4, 8) => var(Var::HopLimit, 0),
-        (Family::Ipv4, 9) => Byte::Const(TCP),
+        (Family::Ipv4, 9) => Byte::Const(packet.protocol()),
         (Family::Ipv4, 12..16) => address(src, at - 12),
         (Family::Ipv4, 16..20) => address(dst, at - 16),
         // The version, and the first half of the traffic class.
         (Family::Ipv6, 0) => Byte::Var { var: Var::TrafficClass, at: 0, mask: 0x0f, xor: 0x60 },
         (Family::Ipv6, 4 | 5) => var(Var::PayloadLength, at as u8 - 4),
-        (Family::Ipv6, 6) => Byte::Const(TCP),
+        (Family::Ipv6, 6) => Byte::Const(packet.protocol()),
+        // Whoever forwards it takes one off (RFC 4861 7.1).
+        (Family::Ipv6, 7) if packet.discovery().is_some() => Byte::Const(u8::MAX),
         (Family::Ipv6, 7) => var(Var::HopLimit, 0),
         (Family::Ipv6, 8..24) => address(src, at - 8),
         (Family::Ipv6, 24..40) => address(dst, at - 24),
@@ -92,6 +95,9 @@ fn network(packet: &Packet, at: u32) -> Option<Byte> {
 }
 
 fn transport(packet: &Packet, at: u32) -> Option<Byte> {
+    if let Some(kind) = packet.discovery() {
+        return [kind, 0].get(at as usize).map(|byte| Byte::Const(*byte));
+    }
     let [high, low] = packet.port.to_be_bytes();
     let client = |at: u8| var(Var::ClientPort, at);
     Some(match (packet.inwards(), at) {
@@ -135,7 +141,7 @@ impl Walk<'_> {
             }
             PayloadBase::Link if !self.has_ethernet(packet, hook) => Loaded::Break,
             PayloadBase::Link if (offset, len) == (12, 2) => constant(&ethertype(packet.family).to_be_bytes()),
-            PayloadBase::Link if (offset, len) == (0, 6) && packet.inwards() => {
+            PayloadBase::Link if (offset, len) == (0, 6) && packet.inwards() && packet.kind() == 0 => {
                 let own = packet.iif.and_then(|i| link(self.net, i)).and_then(|l| l.mac);
                 own.map_or_else(|| unknown("depends on the interface's link-layer address"), |mac| constant(&mac))
             }
@@ -162,7 +168,7 @@ impl Walk<'_> {
         let new = packet.tracking == Tracking::New;
         let way = match packet.phase {
             _ if new => 0,
-            Phase::Syn => 0,
+            Phase::Syn | Phase::Solicit | Phase::Advertise => 0,
             Phase::SynAck => 2 | 8,
             Phase::Ack => 2 | 4 | 8,
         };
@@ -223,7 +229,9 @@ impl Walk<'_> {
             {
                 Loaded::Break
             }
-            MetaKey::SkUid | MetaKey::SkGid if !packet.inwards() && self.is_roots() => constant(&0u32.to_ne_bytes()),
+            MetaKey::SkUid | MetaKey::SkGid if !packet.inwards() && self.is_roots() && packet.discovery().is_none() => {
+                constant(&0u32.to_ne_bytes())
+            }
             MetaKey::SkUid | MetaKey::SkGid | MetaKey::Cgroup => unknown("depends on the socket's owner"),
             MetaKey::Nftrace => constant(&[0]),
             MetaKey::RtClassid if !inside => Loaded::Break,
@@ -232,9 +240,9 @@ impl Walk<'_> {
                 Some(TableFamily::Netdev) => constant(&[TableFamily::Netdev.nfproto()]),
                 _ => constant(&[if packet.family == Family::Ipv4 { 2 } else { 10 }]),
             },
-            MetaKey::L4Proto => constant(&[TCP]),
+            MetaKey::L4Proto => constant(&[packet.protocol()]),
             MetaKey::BriIifName | MetaKey::BriOifName => Loaded::Break,
-            MetaKey::PktType => constant(&[0]),
+            MetaKey::PktType => constant(&[packet.kind()]),
             MetaKey::Cpu => unknown("depends on the processor that takes the packet"),
             MetaKey::Prandom => Loaded::Doubt(Doubt::conditional("decided by chance")),
             MetaKey::Secpath => constant(&[0]),

@@ -12,6 +12,7 @@ mod hooks;
 mod ipset;
 mod load;
 mod lookup;
+mod neighbours;
 mod route;
 mod scan;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use hooks::Ports;
+pub use neighbours::neighbours;
 pub use trace::{Met, named};
 
 use super::{Blame, Gate, Open, Path, PathVerdict, Symptom};

@@ -40,6 +40,8 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Syn => "syn",
         Phase::SynAck => "syn-ack",
         Phase::Ack => "ack",
+        Phase::Solicit => "neighbour solicitation",
+        Phase::Advertise => "neighbour advertisement",
     }
 }
 

@@ -321,8 +321,8 @@ impl<'a> Walk<'a> {
             return;
         }
         let symptom = symptom.unwrap_or(match fork.packet.phase {
-            Phase::Syn | Phase::SynAck => Symptom::TimedOut,
             Phase::Ack => Symptom::NoBanner,
+            _ => Symptom::TimedOut,
         });
         let by = self.known_blame(is_wide(&fork.sources));
         self.ends.push(End { sources: fork.sources, fate: Fate::Blocked(symptom), doubts: fork.doubts, by: Some(by) });
@@ -361,6 +361,7 @@ impl<'a> Walk<'a> {
                 None => "policy drop".to_owned(),
             }),
             position: site.index.map(|i| i + 1),
+            neighbours: false,
             respected: !everybody && names.any(|n| respects(self.respect, n)),
             rule_ref: Some(place),
             via: self.stack[..self.stack.len() - 1].iter().map(Site::rule_ref).collect(),

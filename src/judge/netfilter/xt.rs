@@ -22,7 +22,7 @@ impl Walk<'_> {
     pub fn xt_match(&self, packet: &Packet, hook: Hook, m: &XtMatch) -> Cond {
         match m {
             XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment } => {
-                let proto = *proto == 0 || (*proto == TCP) != *proto_invert;
+                let proto = *proto == 0 || (*proto == packet.protocol()) != *proto_invert;
                 // A handshake is never in fragments.
                 let whole = *fragment != Some(true);
                 if !proto || !whole || !self.iface(iif.as_ref(), packet.iif) || !self.iface(oif.as_ref(), packet.oif) {
@@ -30,6 +30,11 @@ impl Walk<'_> {
                 }
                 let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
                 if !holds(host, packet.address) { Cond::Never } else { of_client(packet.family, client) }
+            }
+            XtMatch::Tcp { .. } | XtMatch::Multiport { .. } | XtMatch::Tcpmss { .. }
+                if packet.discovery().is_some() =>
+            {
+                Cond::Never
             }
             XtMatch::Tcp {
                 sports,
@@ -97,11 +102,21 @@ impl Walk<'_> {
             XtMatch::Connmark { .. } if !packet.entry() => Cond::Never,
             XtMatch::Connmark { mark, mask, invert } => marked(packet.flow.mark, *mark, *mask, *invert),
             XtMatch::Comment(_) => Cond::Always,
-            XtMatch::Pkttype { kind, invert } => Cond::known((*kind == 0) != *invert),
-            XtMatch::Udp { .. } | XtMatch::Icmp { .. } | XtMatch::Icmp6 { .. } => Cond::Never,
+            XtMatch::Pkttype { kind, invert } => Cond::known((*kind == u32::from(packet.kind())) != *invert),
+            XtMatch::Udp { .. } | XtMatch::Icmp { .. } => Cond::Never,
+            XtMatch::Icmp6 { kind, codes, invert } => match packet.discovery() {
+                Some(found) => Cond::known((found == *kind && codes.0 == 0) != *invert),
+                None => Cond::Never,
+            },
             XtMatch::Length { min, max, invert } => {
                 Var::Length(packet.family).between((*min).into(), (*max).into()).negated_if(*invert)
             }
+            XtMatch::Ttl { mode, value } if packet.discovery().is_some() => Cond::known(match mode {
+                0 => *value == u8::MAX,
+                1 => *value != u8::MAX,
+                2 => false,
+                _ => *value < u8::MAX,
+            }),
             XtMatch::Ttl { mode, value } => {
                 let value = u32::from(*value);
                 // IPT_TTL_EQ, NE, LT, GT
@@ -116,7 +131,9 @@ impl Walk<'_> {
             XtMatch::Tcpmss { .. } => Cond::Maybe(Doubt::conditional("depends on the client's MSS")),
             XtMatch::Dscp { .. } => Cond::Maybe(Var::TrafficClass.doubt()),
             XtMatch::Owner { .. } if packet.inwards() => Cond::Never,
-            XtMatch::Owner { .. } if !self.is_roots() => Cond::Maybe(Doubt::unknown("depends on the socket's owner")),
+            XtMatch::Owner { .. } if !self.is_roots() || packet.discovery().is_some() => {
+                Cond::Maybe(Doubt::unknown("depends on the socket's owner"))
+            }
             XtMatch::Owner { uid, gid, socket, .. } => {
                 let root = |range: &Option<(u32, u32, bool)>| range.is_none_or(|(a, _, invert)| (a == 0) != invert);
                 Cond::known(root(uid) && root(gid) && *socket != Some(false))

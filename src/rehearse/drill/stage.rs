@@ -75,8 +75,8 @@ impl Stage<'_> {
             let (answer, sights) = channel();
             let (lend, borrowed) = channel();
             thread::scope(|scope| {
-                let client =
-                    scope.spawn(move || host.scratch(Scratch::Network, move |_| client(&lend, &asked, &answer)));
+                let client = scope
+                    .spawn(move || host.scratch(Scratch::Network, move |host| client(host, &lend, &asked, &answer)));
                 let result = borrowed.recv().map_err(|_| DrillError::Client).and_then(|namespace| {
                     let mut stage = Stage { host, sshd: None, asks, sights };
                     stage.connect(namespace)?;
@@ -197,7 +197,12 @@ impl Stage<'_> {
 
 /// The client's thread: lends its namespace to the host, sets its end of the wire up at the first question, then answers
 /// each.
-fn client(lend: &Sender<OwnedFd>, asked: &Receiver<()>, answer: &Sender<[Sight; 2]>) -> Result<(), ScratchError> {
+fn client(
+    host: &Host,
+    lend: &Sender<OwnedFd>,
+    asked: &Receiver<()>,
+    answer: &Sender<[Sight; 2]>,
+) -> Result<(), ScratchError> {
     let open = std::fs::File::open("/proc/thread-self/ns/net");
     let namespace = open.map_err(ScratchError::device("open the client's namespace"))?;
     if lend.send(namespace.into()).is_err() || asked.recv().is_err() {
@@ -218,6 +223,8 @@ fn client(lend: &Sender<OwnedFd>, asked: &Receiver<()>, answer: &Sender<[Sight; 
         if answer.send(first).is_err() || asked.recv().is_err() {
             return Ok(());
         }
+        // A client that has been away must find the host anew. Without ip(8) it remembers it a while.
+        let _ = host.run(&Call::new("ip", &["-6", "neigh", "flush", "dev", "uplink"]));
         // Both families at once: a lock-out of both costs one timeout.
         let dials =
             thread::scope(|scope| [0, 1].map(|n| scope.spawn(move || visit(CLIENT[n].0, HOST[n].0))).map(|t| t.join()));

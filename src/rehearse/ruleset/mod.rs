@@ -163,6 +163,7 @@ impl Saved {
             kind,
             up: true,
             loopback,
+            arp: !loopback,
             group: 0,
             mac: None,
             master: None,
