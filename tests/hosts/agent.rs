@@ -109,7 +109,7 @@ pub fn service(mut host: Booted) -> Result<(), String> {
     let host = &host;
     wait("an agent after a boot", || status(host)["status"]["verdict"] == "reachable")
         .map_err(|e| format!("{e}: {}", journal(host)))?;
-    host.sh("nft add table inet fw; nft 'add chain inet fw in { type filter hook input priority 0; }'; nft add rule inet fw in tcp dport 22 drop");
+    host.sh("nft add table inet fw; nft 'add chain inet fw in { type filter hook input priority 0; policy drop; }'");
     wait("a repair after a boot", || status(host)["status"]["repairs"] == 1)
         .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
     expect("a client after a boot", &host.wire.see(SOMEBODY), &[Sight::Banner; 2])
