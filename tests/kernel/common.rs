@@ -84,7 +84,7 @@ pub fn patient<'a>(program: &'a str, args: &'a [&'a str], stdin: &'a str) -> Cal
 
 /// Runs a tool in the calling thread's namespace; it must succeed.
 pub fn tool(host: &Host, program: &str, args: &[&str], stdin: &str) {
-    let output = host.run(&Call { stdin: stdin.as_bytes(), ..Call::new(program, args) }).unwrap();
+    let output = host.run(&patient(program, args, stdin)).unwrap();
     assert!(output.ok(), "{program} {args:?}: {}", output.complaint());
 }
 
