@@ -31,11 +31,6 @@ systemctl show -p Id,MainPID,ActiveState,UnitFileState,ActiveEnterTimestampMonot
 /// firewalld: it leaves a copy of each file that it writes, as userdel(8) does. A service that was started and stopped has not
 /// failed any more.
 const CONTENTS: &str = r#"
-for n in $(seq 100); do
-    # While systemd reads its units anew, it says of a service that runs that it is inactive.
-    [ "$(systemctl show -P ActiveState ssh.service)" = inactive ] && [ "$(systemctl show -P MainPID ssh.service)" != 0 ] || break
-    sleep 0.1
-done
 find /etc -path /etc/firewalld/zones -prune -o -type f ! -name '*-' -printf '%p %m %U:%G\n' | sort
 find /etc -path /etc/firewalld/zones -prune -o -type f ! -name '*-' -exec cksum {} + | sort
 systemctl show -p Id,ActiveState,LoadState,UnitFileState ssh.service ssh.socket firewalld ufw nftables | sed s/failed/inactive/
