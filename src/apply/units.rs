@@ -1,6 +1,6 @@
 //! Units, over systemd's D-Bus (org.freedesktop.systemd1(5)).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -17,6 +17,8 @@ const OBJECT: &str = "/org/freedesktop/systemd1";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// Where systemd makes the links of units that are enabled.
+const UNIT_FILES: &str = "/etc/systemd/system";
 /// How long systemd may take to answer, and how long a job may run.
 const DEADLINE: Duration = Duration::from_secs(15);
 const JOB: Duration = Duration::from_secs(10);
@@ -116,11 +118,38 @@ pub fn disable(host: &Host, unit: &str) -> Result<(), StepError> {
     })
 }
 
+/// Lets the next boot start a unit.
 pub fn enable(host: &Host, unit: &str) -> Result<(), StepError> {
-    talk(host, async |bus| {
-        manage(bus, "EnableUnitFiles", &([unit].as_slice(), false, true)).await?;
-        manage(bus, "Reload", &()).await.map(drop)
-    })
+    let names = talk(host, async |bus| {
+        let path = load(bus, unit).await?;
+        let runs = now(bus, &path).await?.active;
+        let answer = manage(bus, "EnableUnitFiles", &([unit].as_slice(), false, true)).await?;
+        let (_, changes): (bool, Vec<(String, String, String)>) = answer.body().deserialize()?;
+        if runs { clashing(bus, &path, changes).await } else { Ok(Vec::new()) }
+    })?;
+    names.iter().try_for_each(|name| host.delete_link(name))?;
+    talk(host, async |bus| manage(bus, "Reload", &()).await.map(drop))
+}
+
+/// Aliases of a running unit, just made, that systemd has in memory as units of their own which it had not found. At the
+/// next reload such a one's state would become the unit's: before version 259 systemd then takes a service that runs for a
+/// dead one, and cannot restart it any more (its issues 14141 and 38817).
+async fn clashing(
+    bus: &Connection,
+    unit: &OwnedObjectPath,
+    changes: Vec<(String, String, String)>,
+) -> Result<Vec<PathBuf>, BusError> {
+    let made = changes.into_iter().filter(|(kind, ..)| kind == "symlink").map(|(_, path, _)| PathBuf::from(path));
+    let mut names = Vec::new();
+    for link in made.filter(|link| link.parent() == Some(Path::new(UNIT_FILES))) {
+        let name = link.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // A name that it has not in memory is an error.
+        let Ok(answer) = manage(bus, "GetUnit", &name).await else { continue };
+        if answer.body().deserialize::<OwnedObjectPath>()? != *unit {
+            names.push(link);
+        }
+    }
+    Ok(names)
 }
 
 /// Whether the next boot starts the unit; it is neither started nor stopped now.

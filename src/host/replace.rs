@@ -38,6 +38,8 @@ pub enum ReplaceError {
     NotRegular { path: PathBuf },
     #[error("{path} is not written: {folder} is not root's alone")]
     Folder { path: PathBuf, folder: PathBuf },
+    #[error("{path} is not a symbolic link")]
+    NotLink { path: PathBuf },
     #[error("{path} is a link that is not root's")]
     Link { path: PathBuf },
     #[error("{path} names no file in a folder")]
@@ -96,6 +98,17 @@ impl Host {
         }
     }
 
+    /// Deletes a symbolic link, and not what it leads to.
+    pub fn delete_link(&self, path: &Path) -> Result<(), ReplaceError> {
+        let place = Place::named(path.to_owned())?;
+        let stat = fstatat(&place.folder, place.name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
+        match SFlag::from_bits_truncate(stat.map_err(place.failed("stat"))?.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK {
+            true => unlinkat(&place.folder, place.name.as_c_str(), UnlinkatFlags::NoRemoveDir)
+                .map_err(|error| place.refused("delete", error)),
+            false => Err(ReplaceError::NotLink { path: place.path }),
+        }
+    }
+
     /// Deletes what a replacement of `path` left behind that was killed in the middle.
     pub fn sweep(&self, path: &Path) {
         if let Ok(place) = Place::of(path) {
@@ -124,6 +137,14 @@ impl Place {
                 path.canonicalize().map_err(io("follow"))?
             }
             _ => path.to_owned(),
+        };
+        Place::named(path)
+    }
+
+    fn named(path: PathBuf) -> Result<Place, ReplaceError> {
+        let io = |action| {
+            let path = path.clone();
+            move |source| ReplaceError::Io { action, path, source }
         };
         let unnamed = || ReplaceError::Name { path: path.clone() };
         let (parent, name) = (path.parent().ok_or_else(unnamed)?, path.file_name().ok_or_else(unnamed)?);
