@@ -123,7 +123,7 @@ fn without_rate_limits(picture: &Picture) -> Picture {
     const LIMITS: [&str; 4] = ["ufw-user-limit", "ufw6-user-limit", "### RATE LIMITING", "### END RATE LIMITING"];
     let mut picture = picture.clone();
     for (_, text) in picture.iter_mut().filter(|(name, _)| name.starts_with("/etc/ufw/user")) {
-        let kept = text.lines().filter(|l| !LIMITS.iter().any(|limit| l.contains(limit)));
+        let kept = text.lines().filter(|l| !l.is_empty() && !LIMITS.iter().any(|limit| l.contains(limit)));
         *text = kept.map(|l| format!("{l}\n")).collect();
     }
     picture
