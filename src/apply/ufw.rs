@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::iptables::{self, legacy_tables};
 use super::{StepError, files, nft, tool};
-use crate::facts::{Backend, Family, TableFamily};
+use crate::facts::{Backend, Family, TableFamily, escape};
 use crate::host::Host;
 use crate::plan::{accept::tag, ip_table};
 use crate::record::{Replaced, Saved};
@@ -128,7 +128,30 @@ fn prepend(host: &Host, rule: &[String], comment: &str) -> Result<bool, StepErro
         }
         said => said?,
     };
-    Ok(!said.contains("Skipping"))
+    if said.contains("Skipping") {
+        return Ok(false);
+    }
+    for line in said.lines().filter(|line| line.starts_with("Rule")) {
+        let file = if line.contains("(v6)") { "user6.rules" } else { "user.rules" };
+        if !is_written(host, rule, file)? {
+            let complaint = format!("it says `{}`, and {file} does not hold the rule", escape(line));
+            return Err(StepError::Refused { tool: "ufw".into(), complaint });
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the file holds the rule. ufw (0.36) does not say so where it could not write it: set_rule() makes the error and does
+/// not raise it.
+fn is_written(host: &Host, rule: &[String], file: &str) -> Result<bool, StepError> {
+    for path in FILES.map(Path::new).into_iter().filter(|path| path.ends_with(file)) {
+        if let Some(text) = files::now(host, path)?
+            && heeded(&String::from_utf8_lossy(text.bytes()), rule) == Some(true)
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn ufw(host: &Host, verb: &[&str], rule: &[String], comment: &[&str]) -> Result<String, StepError> {

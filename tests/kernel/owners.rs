@@ -86,6 +86,29 @@ fn ufw_lets_in_before_what_it_denies_and_forgets_it_again() {
     });
 }
 
+/// set_rule() of ufw 0.36 makes an error and does not raise it.
+#[test]
+fn ufw_that_could_not_write_its_file_and_does_not_say_so_is_taken_back() {
+    if !root("ufw's file") || !installed("ufw") {
+        return;
+    }
+    scratch(|host, state| {
+        tool(host, "ufw", &["--force", "enable"], "");
+        let before = ufw_rules(host);
+        let file = "/etc/ufw/user6.rules";
+        let ufw = host.which("ufw").unwrap();
+        instead(
+            &ufw,
+            &format!("cp -a {file} /run/old; /run/real \"$@\"; status=$?; cp -a /run/old {file}; exit $status"),
+        );
+        let step = Step::UfwAllow { port: 22, interface: None, sources: vec![None], model: Vec::new() };
+        let error = chain(&make(host, state, &seen(host), vec![step]).unwrap_err());
+        assert!(error.contains("user6.rules does not hold the rule"), "{error}");
+        assert_eq!(ufw_rules(host), before);
+        assert_eq!(history(state).unwrap().entries[0].phase, Phase::RolledBack);
+    });
+}
+
 #[test]
 fn what_an_admin_told_ufw_since_stays_after_an_undo() {
     if !root("ufw") || !installed("ufw") {
@@ -247,18 +270,22 @@ fn somebody_who_was_faster_makes_it_look_again() {
     }
 }
 
-/// Puts a script in the place of `iptables-legacy-restore`, in this thread's mount namespace alone.
-fn broken(script: &str) {
+/// Puts a script in the place of a program, in this thread's mount namespace alone; the program goes to /run/real.
+fn instead(program: &str, script: &str) {
     use nix::mount::{MsFlags, mount};
     let none: Option<&str> = None;
-    let real = std::fs::canonicalize("/usr/sbin/iptables-legacy-restore").unwrap();
+    let real = std::fs::canonicalize(program).unwrap();
     std::fs::copy(&real, "/run/real").unwrap();
-    let text = format!(
-        "#!/bin/bash\ncase $0 in */iptables-legacy-restore) {script};; *) exec -a \"$0\" /run/real \"$@\";; esac\n"
-    );
-    std::fs::write("/run/fake", text).unwrap();
+    std::fs::write("/run/fake", format!("#!/bin/bash\n{script}\n")).unwrap();
     std::fs::set_permissions("/run/fake", std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     mount(Some("/run/fake"), &real, none, MsFlags::MS_BIND, none).unwrap();
+}
+
+fn broken(script: &str) {
+    instead(
+        "/usr/sbin/iptables-legacy-restore",
+        &format!("case $0 in */iptables-legacy-restore) {script};; *) exec -a \"$0\" /run/real \"$@\";; esac"),
+    );
 }
 
 #[test]

@@ -16,31 +16,32 @@ pub const LOCKOUTS: &[Lockout] = &[
     Lockout { name: "iptables: policy of INPUT is DROP", apply: |_| policy("nft", "INPUT") },
     Lockout {
         name: "iptables: REJECT of port 22",
-        apply: |_| rule("nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT"),
+        apply: |s| rule(s, "nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT"),
     },
     Lockout {
         name: "iptables: REJECT with tcp-reset",
-        apply: |_| rule("nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT --reject-with tcp-reset"),
+        apply: |s| rule(s, "nft", "filter", "INPUT", "-p tcp --dport 22 -j REJECT --reject-with tcp-reset"),
     },
-    Lockout { name: "iptables: DROP in raw", apply: |_| rule("nft", "raw", "PREROUTING", "-p tcp --dport 22 -j DROP") },
+    Lockout {
+        name: "iptables: DROP in raw",
+        apply: |s| rule(s, "nft", "raw", "PREROUTING", "-p tcp --dport 22 -j DROP"),
+    },
     Lockout {
         name: "iptables: DROP in mangle",
-        apply: |_| rule("nft", "mangle", "INPUT", "-p tcp --dport 22 -j DROP"),
+        apply: |s| rule(s, "nft", "mangle", "INPUT", "-p tcp --dport 22 -j DROP"),
     },
     Lockout { name: "iptables: policy of OUTPUT is DROP", apply: |_| policy("nft", "OUTPUT") },
     Lockout {
         name: "iptables: port 22 redirected",
-        apply: |_| rule("nft", "nat", "PREROUTING", "-p tcp --dport 22 -j REDIRECT --to-ports 2222"),
+        apply: |s| rule(s, "nft", "nat", "PREROUTING", "-p tcp --dport 22 -j REDIRECT --to-ports 2222"),
     },
     Lockout { name: "iptables-legacy: policy of INPUT is DROP", apply: |_| policy("legacy", "INPUT") },
     Lockout {
         name: "iptables-legacy: DROP in a chain of its own",
-        apply: |_| {
-            each("legacy", |t| {
-                t.new_chain("filter", "guard")?;
-                t.append("filter", "guard", "-p tcp --dport 22 -j DROP")?;
-                t.append("filter", "INPUT", "-j guard")
-            })
+        apply: |s| {
+            each("legacy", |t| t.new_chain("filter", "guard"))?;
+            rule(s, "legacy", "filter", "guard", "-p tcp --dport 22 -j DROP")?;
+            rule(s, "legacy", "filter", "INPUT", "-j guard")
         },
     },
     Lockout {
@@ -116,18 +117,25 @@ fn policy(backend: &str, chain: &str) -> Result<(), DrillError> {
     each(backend, |t| t.set_policy("filter", chain, "DROP"))
 }
 
-fn rule(backend: &str, table: &str, chain: &str, rule: &str) -> Result<(), DrillError> {
-    each(backend, |t| t.append(table, chain, rule))
+fn rule(stage: &Stage<'_>, backend: &str, table: &str, chain: &str, rule: &str) -> Result<(), DrillError> {
+    let args: Vec<&str> = ["-w", "-t", table, "-A", chain].into_iter().chain(rule.split(' ')).collect();
+    commands(backend).into_iter().try_for_each(|command| stage.tool(command, &args, "").map(drop))
 }
 
 /// Runs `act` with the command of each family.
 fn each(backend: &str, act: impl Fn(&IPTables) -> Result<(), Box<dyn std::error::Error>>) -> Result<(), DrillError> {
-    for (six, nft, legacy) in [(false, "iptables-nft", "iptables-legacy"), (true, "ip6tables-nft", "ip6tables-legacy")]
-    {
-        let failed = |e: Box<dyn std::error::Error>| DrillError::Iptables(e.to_string());
-        let mut command = iptables::new(six).map_err(failed)?;
-        command.cmd = if backend == "legacy" { legacy } else { nft };
-        act(&command).map_err(failed)?;
+    for cmd in commands(backend) {
+        // What every iptables since 1.4.20 has. To have it found out, or words split by the crate, brings in regular
+        // expressions, and with them half a megabyte.
+        let command = IPTables { cmd, has_check: true, has_wait: true, is_numeric: false };
+        act(&command).map_err(|e| DrillError::Iptables(e.to_string()))?;
     }
     Ok(())
+}
+
+fn commands(backend: &str) -> [&'static str; 2] {
+    match backend {
+        "legacy" => ["iptables-legacy", "ip6tables-legacy"],
+        _ => ["iptables-nft", "ip6tables-nft"],
+    }
 }
