@@ -181,7 +181,7 @@ pub fn walk(
     (ask.told)("plan");
     let mut decision = decide(&ask, &mut snapshot, &now, &id);
     // Where there is nothing to mend and nothing on record, not even a lock is written.
-    let idle = !matches!(decision, Decision::Repair(_)) && !state.path().exists();
+    let idle = !matches!(decision, Decision::Repair(_)) && !host.exists(state.path());
     let _lock = if dry_run || idle { None } else { Some(host.lock(state.run(), LOCK_WAIT)?) };
     let recovered = if dry_run || idle { Vec::new() } else { recover(host, state).map_err(PassError::Recover)? };
     if !recovered.is_empty() {

@@ -148,12 +148,12 @@ impl Worker {
 
     /// The repairs on record, also those of others, count.
     fn remember(&mut self) {
-        let attempts = history(&self.state).map(|h| h.attempts()).unwrap_or_default();
+        let attempts = history(&self.host, &self.state).map(|h| h.attempts()).unwrap_or_default();
         self.history.replace(attempts, self.seed);
     }
 
     fn recover(&mut self) -> Result<Vec<Recovered>, String> {
-        if !self.state.path().exists() {
+        if !self.host.exists(self.state.path()) {
             return Ok(Vec::new());
         }
         let lock = self.host.lock(self.state.run(), LOCK_WAIT).map_err(|e| chain(&e))?;
@@ -186,7 +186,7 @@ impl Worker {
                 let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
             }
             self.patience.well();
-            if decision == Decision::Healthy && self.state.path().exists() {
+            if decision == Decision::Healthy && self.host.exists(self.state.path()) {
                 // What a later repair may fall back on; that it could not be kept is said by that repair.
                 let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
             }

@@ -52,7 +52,7 @@ pub fn unchanged() -> Result<(), StepError> {
 }
 
 pub fn put_back(host: &Host, state: &StateDir, id: &str, legacy: &[Saved]) -> Result<(), StepError> {
-    match state.kept(id, NFT_FILE) {
+    match state.kept(host, id, NFT_FILE) {
         Ok(bytes) => nft::replace(&unframed(&bytes))?,
         // Saved only where nf_tables was there.
         Err(error) if error.is_not_found() => {}

@@ -91,7 +91,7 @@ fn public(path: &Path) -> std::path::PathBuf {
 
 /// Makes the user, as its package says it or as Debian's does it.
 pub fn make_user(host: &Host, name: &str, home: &Path, group: Option<u32>) -> Result<(), StepError> {
-    for file in SYSUSERS.iter().filter(|path| Path::new(path).exists()) {
+    for file in SYSUSERS.iter().filter(|path| host.exists(Path::new(path))) {
         let _ = host.run(&Call::new("systemd-sysusers", &[file]));
     }
     if is_user(host, name)? {

@@ -8,7 +8,7 @@ use crate::plan::words;
 use crate::record::{Entry, Phase, StateDir, history};
 
 pub fn run(context: &Context) -> Result<Status, CliError> {
-    let history = history(&StateDir::default())?;
+    let history = history(&context.host, &StateDir::default())?;
     if context.json {
         let unreadable = history.unreadable.iter().map(|(id, error)| json!({"id": id, "error": crate::chain(error)}));
         let unreadable: Vec<_> = unreadable.collect();

@@ -1,10 +1,12 @@
 //! Reading files of the host.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use thiserror::Error;
 
 use super::Host;
@@ -42,16 +44,24 @@ impl Host {
 
     /// As [`Host::read`], of a file of at most `limit` bytes.
     pub fn read_up_to(&self, path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
-        let io = |action| move |source| FileError::Io { action, path: path.to_owned(), source };
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_CLOEXEC | nix::libc::O_NOCTTY)
-            .open(path)
-            .map_err(io("open"))?;
-        if !file.metadata().map_err(io("stat"))?.is_file() {
+        read_limited(self.open_file(path)?, path, limit)
+    }
+
+    /// Opens a regular file to be read. What else is there is not even opened: that alone would set a watchdog going, wind a
+    /// tape or wait for a writer.
+    pub fn open_file(&self, path: &Path) -> Result<File, FileError> {
+        let io = |action| move |source: Errno| FileError::Io { action, path: path.to_owned(), source: source.into() };
+        let found = File::from(self.open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(io("open"))?);
+        let failed = |source| FileError::Io { action: "stat", path: path.to_owned(), source };
+        if !found.metadata().map_err(failed)?.is_file() {
             return Err(FileError::NotRegular { path: path.to_owned() });
         }
-        read_limited(file, path, limit)
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let file = File::from(self.reopen(&found, path, flags).map_err(io("open"))?);
+        match file.metadata().map_err(failed)?.is_file() {
+            true => Ok(file),
+            false => Err(FileError::NotRegular { path: path.to_owned() }),
+        }
     }
 
     /// Reads the standard input to its end, at most `limit` bytes.

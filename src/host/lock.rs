@@ -1,16 +1,18 @@
 //! One pass at a time.
 
 use std::cell::Cell;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::libc;
+use nix::sys::stat::Mode;
 use thiserror::Error;
 
 use super::Host;
@@ -63,23 +65,14 @@ impl Host {
             let path = path.clone();
             move |source| LockError::Io { action, path, source }
         };
-        match DirBuilder::new().mode(0o700).create(folder) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(io("make the folder of")(error)),
-            _ => {}
-        }
-        let owner = folder.symlink_metadata().map_err(io("stat the folder of"))?;
+        self.make_folders(folder).map_err(io("make the folder of"))?;
+        let owner = self.symlink_metadata(folder).map_err(io("stat the folder of"))?;
         if !owner.is_dir() || owner.uid() != nix::unistd::geteuid().as_raw() || owner.mode() & 0o022 != 0 {
             return Err(LockError::Owner { path: folder.to_owned() });
         }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(io("open"))?;
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = self.open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+        let mut file = File::from(file.map_err(|error| io("open")(error.into()))?);
         let end = Instant::now() + wait;
         loop {
             match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {

@@ -13,6 +13,7 @@ mod owned;
 mod peer;
 mod ready;
 mod replace;
+mod root;
 mod rtnl;
 mod run;
 mod stage;
@@ -38,21 +39,24 @@ pub use tun::*;
 pub use watch::*;
 pub use watcher::*;
 
-/// The machine that this process runs on. Passed down from `main`, so that a signature shows what may touch the host.
+/// The machine that this process runs on, or a disk that is mounted on it. Passed down from `main`, so that a signature shows
+/// what may touch the host.
 #[derive(Debug, Clone, Copy)]
 pub struct Host {
     /// With which arguments this program, started again, is a watcher.
     watch: Option<&'static [&'static str]>,
+    /// None: paths start at the root of this machine.
+    root: Option<&'static root::Root>,
 }
 
 impl Host {
     pub fn live() -> Host {
-        Host { watch: None }
+        Host { watch: None, root: None }
     }
 
     /// As [`Host::live`]; this program, started again with `arguments`, watches over what is changed ([`keep_watch`]).
     pub fn watched(arguments: &'static [&'static str]) -> Host {
-        Host { watch: Some(arguments) }
+        Host { watch: Some(arguments), root: None }
     }
 
     /// Whether this process has root's rights.

@@ -1,12 +1,14 @@
 //! Mode and owner of files and folders, by an open descriptor: what is looked at is what is changed.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use super::{Call, Host, ReplaceError};
 use crate::facts::Owned;
@@ -14,7 +16,7 @@ use crate::facts::Owned;
 impl Host {
     /// None if there is nothing. Links are not followed.
     pub fn owned(&self, path: &Path) -> Result<Option<Owned>, ReplaceError> {
-        match opened(path) {
+        match opened(self, path) {
             Ok((_, owned)) => Ok(Some(owned)),
             Err(ReplaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -23,7 +25,7 @@ impl Host {
 
     /// Only of a regular file that has no second name, or of a folder.
     pub fn set_owned(&self, path: &Path, new: Owned) -> Result<(), ReplaceError> {
-        let (file, old) = opened(path)?;
+        let (file, old) = opened(self, path)?;
         let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
         // In this order: a new owner's file is never as open as the old one's.
         let strict = Mode::from_bits_truncate(new.mode & 0o700);
@@ -38,40 +40,66 @@ impl Host {
 
     /// Makes a folder and those above it that are missing.
     pub fn make_folder(&self, path: &Path, owned: Owned) -> Result<(), ReplaceError> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(io_error("make the folders above", path))?;
+        let (parent, name) = parts(path)?;
+        if !self.exists(parent) {
+            self.make_folder(parent, Owned { mode: 0o755, ..owned })?;
         }
-        mkdirat(nix::fcntl::AT_FDCWD, path, Mode::from_bits_truncate(owned.mode & 0o700))
-            .map_err(|source| io_error("make the folder", path)(source.into()))?;
+        let failed = |source: nix::Error| io_error("make the folder", path)(source.into());
+        let folder = self.open(parent, FOLDER, Mode::empty()).map_err(failed)?;
+        mkdirat(&folder, name, Mode::from_bits_truncate(owned.mode & 0o700)).map_err(failed)?;
         self.set_owned(path, owned)
     }
 
     /// Deletes an empty folder; one that is not there is no error.
     pub fn remove_folder(&self, path: &Path) -> Result<(), ReplaceError> {
-        match std::fs::remove_dir(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("delete the folder", path)(error)),
+        let (parent, name) = parts(path)?;
+        let removed = self
+            .open(parent, FOLDER, Mode::empty())
+            .and_then(|folder| unlinkat(&folder, name, UnlinkatFlags::RemoveDir));
+        match removed {
+            Err(error) if error != Errno::ENOENT => Err(io_error("delete the folder", path)(error.into())),
             _ => Ok(()),
         }
     }
 
     /// Gives a new file the SELinux label that the policy has for its path (restorecon(8)), where SELinux is on.
     pub fn relabel(&self, path: &Path) {
-        if Path::new("/sys/fs/selinux/enforce").exists() {
+        if self.mounted_at().is_none() && Path::new("/sys/fs/selinux/enforce").exists() {
             let _ = self.run(&Call::new("restorecon", &[&path.to_string_lossy()]));
         }
     }
 }
 
-fn opened(path: &Path) -> Result<(OwnedFd, Owned), ReplaceError> {
+/// To make or delete something in it.
+const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+fn parts(path: &Path) -> Result<(&Path, &OsStr), ReplaceError> {
+    path.parent().zip(path.file_name()).ok_or_else(|| ReplaceError::Name { path: path.to_owned() })
+}
+
+fn opened(host: &Host, path: &Path) -> Result<(OwnedFd, Owned), ReplaceError> {
     let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
+    let found = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let found = host.open(path, found, Mode::empty()).map_err(failed("open"))?;
+    let stat = plain(&found, path)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = open(path, flags, Mode::empty()).map_err(failed("open"))?;
-    let stat = fstat(&file).map_err(failed("stat"))?;
-    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
-    if kind != SFlag::S_IFDIR && (kind != SFlag::S_IFREG || stat.st_nlink > 1) {
-        return Err(ReplaceError::NotRegular { path: path.to_owned() });
+    let file = host.reopen(&found, path, flags).map_err(failed("open"))?;
+    match plain(&file, path)? {
+        now if (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino) => {
+            Ok((file, Owned { mode: now.st_mode & 0o7777, uid: now.st_uid, gid: now.st_gid }))
+        }
+        _ => Err(ReplaceError::NotRegular { path: path.to_owned() }),
     }
-    Ok((file, Owned { mode: stat.st_mode & 0o7777, uid: stat.st_uid, gid: stat.st_gid }))
+}
+
+/// A folder, or a regular file that has no second name.
+fn plain(file: &OwnedFd, path: &Path) -> Result<FileStat, ReplaceError> {
+    let stat = fstat(file).map_err(|source| io_error("stat", path)(source.into()))?;
+    let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+    match kind == SFlag::S_IFDIR || (kind == SFlag::S_IFREG && stat.st_nlink == 1) {
+        true => Ok(stat),
+        false => Err(ReplaceError::NotRegular { path: path.to_owned() }),
+    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ReplaceError {

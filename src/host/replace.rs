@@ -5,10 +5,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, unlinkat};
@@ -52,7 +53,7 @@ impl Host {
     ///
     /// When this gives an error, the old file is still there, unchanged.
     pub fn replace(&self, path: &Path, content: &[u8], mode: u32) -> Result<(), ReplaceError> {
-        let place = Place::of(path)?;
+        let place = Place::of(self, path)?;
         let old = place.old()?;
         let result = place.write(content, mode, old.as_ref()).and_then(|()| place.swap());
         if result.is_err() {
@@ -87,7 +88,7 @@ impl Host {
 
     /// Deletes a file; one that is not there is no error.
     pub fn delete(&self, path: &Path) -> Result<(), ReplaceError> {
-        let place = match Place::of(path) {
+        let place = match Place::of(self, path) {
             Err(ReplaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(()),
             place => place?,
         };
@@ -100,7 +101,7 @@ impl Host {
 
     /// Deletes a symbolic link, and not what it leads to.
     pub fn delete_link(&self, path: &Path) -> Result<(), ReplaceError> {
-        let place = Place::named(path.to_owned())?;
+        let place = Place::named(self, path.to_owned())?;
         let stat = fstatat(&place.folder, place.name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW);
         match SFlag::from_bits_truncate(stat.map_err(place.failed("stat"))?.st_mode) & SFlag::S_IFMT == SFlag::S_IFLNK {
             true => unlinkat(&place.folder, place.name.as_c_str(), UnlinkatFlags::NoRemoveDir)
@@ -111,7 +112,7 @@ impl Host {
 
     /// Deletes what a replacement of `path` left behind that was killed in the middle.
     pub fn sweep(&self, path: &Path) {
-        if let Ok(place) = Place::of(path) {
+        if let Ok(place) = Place::of(self, path) {
             place.discard();
         }
     }
@@ -126,39 +127,38 @@ struct Place {
 }
 
 impl Place {
-    fn of(path: &Path) -> Result<Place, ReplaceError> {
+    fn of(host: &Host, path: &Path) -> Result<Place, ReplaceError> {
         let io = |action| move |source| ReplaceError::Io { action, path: path.to_owned(), source };
-        let path = match path.symlink_metadata() {
+        let path = match host.symlink_metadata(path) {
             Ok(meta) if meta.file_type().is_symlink() => {
-                use std::os::unix::fs::MetadataExt;
                 if meta.uid() != 0 && meta.uid() != geteuid().as_raw() {
                     return Err(ReplaceError::Link { path: path.to_owned() });
                 }
-                path.canonicalize().map_err(io("follow"))?
+                host.real(path).map_err(io("follow"))?
             }
             _ => path.to_owned(),
         };
-        Place::named(path)
+        Place::named(host, path)
     }
 
-    fn named(path: PathBuf) -> Result<Place, ReplaceError> {
+    fn named(host: &Host, path: PathBuf) -> Result<Place, ReplaceError> {
         let io = |action| {
             let path = path.clone();
             move |source| ReplaceError::Io { action, path, source }
         };
         let unnamed = || ReplaceError::Name { path: path.clone() };
         let (parent, name) = (path.parent().ok_or_else(unnamed)?, path.file_name().ok_or_else(unnamed)?);
-        let parent = parent.canonicalize().map_err(io("find the folder of"))?;
+        let parent = host.real(parent).map_err(io("find the folder of"))?;
         let path = parent.join(name);
         for (depth, folder) in parent.ancestors().enumerate() {
-            own_alone(&path, folder, depth == 0)?;
+            own_alone(host, &path, folder, depth == 0)?;
         }
         let failed = |action| {
             let path = path.clone();
             move |source: Errno| ReplaceError::Io { action, path, source: source.into() }
         };
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let folder = open(&parent, flags, Mode::empty()).map_err(failed("open the folder of"))?;
+        let folder = host.open(&parent, flags, Mode::empty()).map_err(failed("open the folder of"))?;
         let mut new = b".".to_vec();
         new.extend(name.as_bytes());
         new.extend(NEW_SUFFIX.as_bytes());
@@ -174,9 +174,13 @@ impl Place {
 
     /// As [`Place::failed`]; names the one reason for EPERM that people look for last.
     fn refused(&self, action: &'static str, source: Errno) -> ReplaceError {
-        match immutable(&self.path) || self.path.parent().is_some_and(immutable) {
-            true if source == Errno::EPERM => ReplaceError::Immutable { path: self.path.clone() },
-            _ => self.failed(action)(source),
+        let file = || {
+            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            openat(&self.folder, self.name.as_c_str(), flags, Mode::empty())
+        };
+        match source == Errno::EPERM && (immutable(&self.folder) || file().is_ok_and(|file| immutable(&file))) {
+            true => ReplaceError::Immutable { path: self.path.clone() },
+            false => self.failed(action)(source),
         }
     }
 
@@ -239,9 +243,8 @@ impl Place {
 
 /// Whether nobody but root (or who runs this) can put something else in the place of what is in `folder`. Above the last one
 /// a sticky folder that is everybody's does: what is in it cannot be moved by others.
-fn own_alone(path: &Path, folder: &Path, last: bool) -> Result<(), ReplaceError> {
-    use std::os::unix::fs::MetadataExt;
-    let meta = folder.symlink_metadata().map_err(|source| ReplaceError::Io {
+fn own_alone(host: &Host, path: &Path, folder: &Path, last: bool) -> Result<(), ReplaceError> {
+    let meta = host.symlink_metadata(folder).map_err(|source| ReplaceError::Io {
         action: "stat the folder of",
         path: path.to_owned(),
         source,
@@ -297,9 +300,7 @@ mod ioctl {
     );
 }
 
-fn immutable(path: &Path) -> bool {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let Ok(file) = open(path, flags, Mode::empty()) else { return false };
+fn immutable(file: &OwnedFd) -> bool {
     let mut value: libc::c_long = 0;
     // SAFETY: the kernel writes at most a long to where the pointer points.
     let got = unsafe { ioctl::get_file_flags(file.as_raw_fd(), &mut value) };
@@ -309,7 +310,7 @@ fn immutable(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn folder() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

@@ -24,7 +24,7 @@ const TARGETS: [&str; 8] =
 const PLUGINS: &str = "/usr/share/netfilter-persistent/plugins.d";
 
 pub fn boot(host: &Host, net: &Net) -> Boot {
-    let firewalld = enabled("firewalld.service");
+    let firewalld = enabled(host, "firewalld.service");
     let (loaders, firewall) = match loaders(host) {
         Ok(loaders) if loaders.is_empty() => (loaders, Seen::Absent),
         Ok(loaders) => {
@@ -64,31 +64,31 @@ fn service(unit: &str) -> &str {
 
 fn loaders(host: &Host) -> Result<Vec<Loader>, String> {
     let mut out = Vec::new();
-    if enabled("nftables.service") {
+    if enabled(host, "nftables.service") {
         out.extend(by_command(host, "nftables.service", LoadTool::Nft)?);
     }
-    if enabled("netfilter-persistent.service") {
+    if enabled(host, "netfilter-persistent.service") {
         out.extend(netfilter_persistent(host)?);
     }
     for (unit, family) in [("iptables.service", Family::Ipv4), ("ip6tables.service", Family::Ipv6)] {
-        if enabled(unit) {
+        if enabled(host, unit) {
             out.extend(by_command(host, unit, LoadTool::Restore(family))?);
         }
     }
-    if enabled("ufw.service") {
+    if enabled(host, "ufw.service") {
         out.extend(ufw(host)?);
     }
     Ok(out)
 }
 
 /// Whether a boot starts the unit, as `systemctl enable` has linked it.
-fn enabled(unit: &str) -> bool {
-    let there = |path: PathBuf| path.symlink_metadata().is_ok();
+pub(super) fn enabled(host: &Host, unit: &str) -> bool {
+    let there = |path: PathBuf| host.symlink_metadata(&path).is_ok();
     let Some(file) = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|p| there(p.clone())) else {
         return false;
     };
     // A link to /dev/null, or an empty file: masked.
-    if !file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
+    if !host.metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
         return false;
     }
     UNITS.iter().any(|dir| {
@@ -122,16 +122,18 @@ fn by_command(host: &Host, unit: &str, tool: LoadTool) -> Result<Option<Loader>,
 /// The unit file and its drop-ins, by the order of their names (systemd.unit(5)).
 fn unit_files(host: &Host, unit: &str) -> Result<Vec<Vec<u8>>, String> {
     let read = |path: &Path| host.read(path).map_err(|e| crate::chain(&e));
-    let main = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|path| path.is_file());
+    let main = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|path| host.is_file(path));
     let mut files: Vec<Vec<u8>> = main.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let mut named: Vec<(std::ffi::OsString, PathBuf)> = Vec::new();
     for dir in UNITS.iter().map(|dir| Path::new(dir).join(format!("{unit}.d"))) {
-        let entries = match std::fs::read_dir(&dir) {
-            Ok(entries) => entries,
+        let entries = match host.list(&dir) {
+            Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(format!("list {}: {error}", dir.display())),
         };
-        for path in entries.flatten().map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "conf")) {
+        for path in
+            entries.into_iter().map(|name| dir.join(name)).filter(|p| p.extension().is_some_and(|e| e == "conf"))
+        {
             let name = path.file_name().unwrap_or_default().to_owned();
             if !named.iter().any(|(known, _)| *known == name) {
                 named.push((name, path));
@@ -139,7 +141,7 @@ fn unit_files(host: &Host, unit: &str) -> Result<Vec<Vec<u8>>, String> {
         }
     }
     named.sort();
-    for (_, path) in named.iter().filter(|(_, path)| path.is_file()) {
+    for (_, path) in named.iter().filter(|(_, path)| host.is_file(path)) {
         files.push(read(path)?);
     }
     Ok(files)
@@ -171,7 +173,7 @@ fn netfilter_persistent(host: &Host) -> Result<Vec<Loader>, String> {
     ];
     let mut out = Vec::new();
     for (plugin, option, file, family) in families {
-        if Path::new(PLUGINS).join(plugin).exists() {
+        if host.exists(&Path::new(PLUGINS).join(plugin)) {
             let add = ufw::value(&options, option).is_some_and(|v| v == "yes");
             let tool = if add { LoadTool::Add(family) } else { LoadTool::Restore(family) };
             out.extend(loader(host, UNIT, tool, file)?);

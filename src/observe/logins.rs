@@ -19,12 +19,12 @@ pub fn logins(host: &Host, settings: Option<&Settings>) -> Logins {
     let passwd = text("/etc/passwd").unwrap_or_default();
     let patterns = settings.map(|s| s.authorized_keys.clone()).filter(|p| !p.is_empty());
     let patterns = patterns.unwrap_or_else(|| vec![".ssh/authorized_keys".to_owned()]);
-    let accounts = passwd.lines().filter_map(|line| account(line, &groups, &patterns)).take(ACCOUNTS).collect();
-    let nologin = NOLOGIN.iter().map(PathBuf::from).find(|path| path.exists());
+    let accounts = passwd.lines().filter_map(|line| account(host, line, &groups, &patterns)).take(ACCOUNTS).collect();
+    let nologin = NOLOGIN.iter().map(PathBuf::from).find(|path| host.exists(path));
     Logins { nologin, accounts }
 }
 
-fn account(line: &str, groups: &str, patterns: &[String]) -> Option<Account> {
+fn account(host: &Host, line: &str, groups: &str, patterns: &[String]) -> Option<Account> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, uid, gid, _, home, shell] = fields[..] else { return None };
     let (uid, gid): (u32, u32) = (uid.parse().ok()?, gid.parse().ok()?);
@@ -38,19 +38,19 @@ fn account(line: &str, groups: &str, patterns: &[String]) -> Option<Account> {
         own || fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
     };
     let groups = groups.lines().filter(member).filter_map(|l| l.split(':').next()).map(str::to_owned).collect();
-    let way = patterns.iter().flat_map(|pattern| way(pattern, name, home)).collect();
+    let way = patterns.iter().flat_map(|pattern| way(host, pattern, name, home)).collect();
     Some(Account { name: name.to_owned(), uid, groups, way })
 }
 
 /// The folders and the file that sshd's StrictModes looks at (auth_secure_path of OpenSSH's misc.c), as far as they are there.
-fn way(pattern: &str, name: &str, home: &str) -> Vec<PathMode> {
+fn way(host: &Host, pattern: &str, name: &str, home: &str) -> Vec<PathMode> {
     let path = Path::new(home).join(pattern.replace("%h", home).replace("%u", name).replace("%%", "%"));
     let mut steps: Vec<&Path> = path.ancestors().take_while(|p| p.starts_with(home)).collect();
     if steps.is_empty() {
         steps = vec![&path];
     }
     let seen = |path: &Path| {
-        let meta = std::fs::metadata(path).ok()?;
+        let meta = host.metadata(path).ok()?;
         let mode = meta.permissions().mode() & 0o7777;
         Some(PathMode { path: path.to_owned(), mode, uid: meta.uid(), gid: meta.gid() })
     };

@@ -55,8 +55,8 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
                 binary: program.binary,
                 test: program.test,
                 units: ended(units),
-                not_to_be_run: sshd::not_to_be_run(),
-                privsep_dir: sshd::privsep_dir(),
+                not_to_be_run: sshd::not_to_be_run(host),
+                privsep_dir: sshd::privsep_dir(host),
                 files: sshd_files::files(host),
                 logins: logins::logins(host, program.settings.present()),
                 start_failed: None,
@@ -69,7 +69,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
             boot: ended(boot),
             written: Vec::new(),
         };
-        snapshot.written = written::written(&snapshot);
+        snapshot.written = written::written(host, &snapshot);
         snapshot
     })
 }

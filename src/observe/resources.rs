@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use nix::sys::statvfs::{FsFlags, Statvfs, statvfs};
+use nix::sys::statvfs::{FsFlags, Statvfs};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
 use crate::facts::{Disk, Resources};
@@ -20,7 +20,7 @@ pub fn resources(host: &Host) -> Resources {
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(memory);
     Resources {
-        disks: disks(),
+        disks: disks(host),
         memory_total: system.total_memory(),
         memory_available: system.available_memory(),
         boot_time: System::boot_time(),
@@ -30,11 +30,11 @@ pub fn resources(host: &Host) -> Resources {
 }
 
 /// The file systems of [`FOLDERS`], each once.
-fn disks() -> Vec<Disk> {
+fn disks(host: &Host) -> Vec<Disk> {
     let mut devices = Vec::new();
     let mut disks = Vec::new();
     for folder in FOLDERS.map(Path::new) {
-        let (Ok(meta), Ok(stat)) = (std::fs::metadata(folder), statvfs(folder)) else { continue };
+        let (Ok(meta), Ok(stat)) = (host.metadata(folder), host.file_system(folder)) else { continue };
         let read_only = is_read_only(&stat);
         // One disk may be mounted twice, and be read-only in one place alone.
         if devices.contains(&(meta.dev(), read_only)) {
@@ -43,7 +43,7 @@ fn disks() -> Vec<Disk> {
         devices.push((meta.dev(), read_only));
         let unit = stat.fragment_size();
         disks.push(Disk {
-            mount_point: mount_point(folder, meta.dev(), read_only),
+            mount_point: mount_point(host, folder, meta.dev(), read_only),
             total: stat.blocks().saturating_mul(unit),
             available: stat.blocks_available().saturating_mul(unit),
             inodes_total: stat.files(),
@@ -59,9 +59,9 @@ fn is_read_only(stat: &Statvfs) -> bool {
 }
 
 /// The topmost folder above that is on the same device, mounted in the same way.
-fn mount_point(folder: &Path, device: u64, read_only: bool) -> PathBuf {
-    let alike = |p: &Path| statvfs(p).is_ok_and(|stat| is_read_only(&stat) == read_only);
-    let same = |p: &&Path| std::fs::metadata(p).is_ok_and(|m| m.dev() == device) && alike(p);
+fn mount_point(host: &Host, folder: &Path, device: u64, read_only: bool) -> PathBuf {
+    let alike = |p: &Path| host.file_system(p).is_ok_and(|stat| is_read_only(&stat) == read_only);
+    let same = |p: &&Path| host.metadata(p).is_ok_and(|m| m.dev() == device) && alike(p);
     folder.ancestors().take_while(same).last().unwrap_or(folder).to_owned()
 }
 

@@ -33,8 +33,8 @@ pub struct Program {
 
 /// The program that runs, else the one that is installed.
 pub fn program(host: &Host, running: &[Process]) -> Program {
-    let exe = running.iter().find_map(|p| p.exe.as_deref().filter(|e| Path::new(e).is_file()));
-    let Some(path) = exe.or(SSHD.into_iter().find(|p| Path::new(p).exists())) else {
+    let exe = running.iter().find_map(|p| p.exe.as_deref().filter(|e| host.is_file(Path::new(e))));
+    let Some(path) = exe.or(SSHD.into_iter().find(|p| host.exists(Path::new(p)))) else {
         return Program { binary: Seen::Absent, test: Seen::Absent, settings: Seen::Absent };
     };
     let (test, settings) = test(host, path);
@@ -42,14 +42,14 @@ pub fn program(host: &Host, running: &[Process]) -> Program {
 }
 
 /// Debian's switch: its unit does not start where this file is.
-pub fn not_to_be_run() -> bool {
-    Path::new("/etc/ssh/sshd_not_to_be_run").exists()
+pub fn not_to_be_run(host: &Host) -> bool {
+    host.exists(Path::new("/etc/ssh/sshd_not_to_be_run"))
 }
 
 /// The folder that sshd's unprivileged child is locked into, of the names that distributions build in.
-pub fn privsep_dir() -> Seen<PathMode> {
+pub fn privsep_dir(host: &Host) -> Seen<PathMode> {
     for path in ["/run/sshd", "/usr/share/empty.sshd", "/var/empty/sshd", "/var/lib/sshd", "/var/empty"] {
-        match std::fs::symlink_metadata(path) {
+        match host.symlink_metadata(Path::new(path)) {
             Ok(meta) => {
                 let mode = meta.permissions().mode() & 0o7777;
                 return Seen::Present(PathMode { path: path.into(), mode, uid: meta.uid(), gid: meta.gid() });
@@ -66,7 +66,7 @@ fn binary(host: &Host, path: &str) -> Seen<Binary> {
         Ok(needed) => needed,
         Err(why) => return Seen::Unreadable(why),
     };
-    if let Some(session) = SESSION.into_iter().find(|p| Path::new(p).exists()) {
+    if let Some(session) = SESSION.into_iter().find(|p| host.exists(Path::new(p))) {
         match libraries(host, Path::new(session)) {
             Ok(more) => needed.extend(more),
             Err(why) => return Seen::Unreadable(why),

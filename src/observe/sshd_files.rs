@@ -17,7 +17,7 @@ const DEPTH: usize = 16;
 const FILES: usize = 256;
 
 pub fn files(host: &Host) -> SshdFiles {
-    let mut files = SshdFiles { tree: tree(), ..SshdFiles::default() };
+    let mut files = SshdFiles { tree: tree(host), ..SshdFiles::default() };
     if host.privileged() {
         read(host, Path::new(MAIN), 0, &mut files);
     }
@@ -39,7 +39,7 @@ fn read(host: &Host, path: &Path, depth: usize, files: &mut SshdFiles) {
             let lines = sshd_config::lines(&file.bytes);
             files.config.push(file);
             for pattern in lines.iter().flat_map(sshd_config::includes) {
-                for path in matching(&pattern) {
+                for path in matching(host, &pattern) {
                     read(host, &path, depth + 1, files);
                 }
             }
@@ -54,7 +54,7 @@ fn text(host: &Host, path: &Path) -> Seen<TextFile> {
 }
 
 /// The paths that a pattern of glob(7) stands for, sorted: `*` and `?` in any of its parts.
-fn matching(pattern: &Path) -> Vec<PathBuf> {
+fn matching(host: &Host, pattern: &Path) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from("/")];
     for part in pattern.components().skip(1) {
         let name = part.as_os_str().to_string_lossy().into_owned();
@@ -63,15 +63,15 @@ fn matching(pattern: &Path) -> Vec<PathBuf> {
             continue;
         }
         let below = |folder: &PathBuf| -> Vec<PathBuf> {
-            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let names = host.list(folder).unwrap_or_default();
             let fits = |n: &String| respects(std::slice::from_ref(&name), n) && !n.starts_with('.');
-            entries.filter_map(|e| e.file_name().into_string().ok()).filter(fits).map(|n| folder.join(n)).collect()
+            names.into_iter().filter_map(|name| name.into_string().ok()).filter(fits).map(|n| folder.join(n)).collect()
         };
         found = found.iter().flat_map(below).collect();
         found.sort();
         found.truncate(FILES);
     }
-    found.retain(|path| path.exists());
+    found.retain(|path| host.exists(path));
     found
 }
 
@@ -96,7 +96,7 @@ fn keys(host: &Host, files: &SshdFiles) -> Vec<HostKey> {
 }
 
 fn key(host: &Host, path: &Path) -> Seen<KeyFile> {
-    let meta = match std::fs::metadata(path) {
+    let meta = match host.metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Seen::Absent,
         Err(error) => return Seen::Unreadable(format!("stat {}: {error}", path.display())),
@@ -120,23 +120,23 @@ fn group(host: &Host, name: &str) -> Option<u32> {
     line.split(':').nth(2)?.parse().ok()
 }
 
-fn tree() -> Vec<PathMode> {
+fn tree(host: &Host) -> Vec<PathMode> {
     let mut found = Vec::new();
-    look(Path::new(FOLDER), 0, &mut found);
+    look(host, Path::new(FOLDER), 0, &mut found);
     found
 }
 
-fn look(path: &Path, depth: usize, found: &mut Vec<PathMode>) {
-    let Ok(meta) = std::fs::symlink_metadata(path) else { return };
+fn look(host: &Host, path: &Path, depth: usize, found: &mut Vec<PathMode>) {
+    let Ok(meta) = host.symlink_metadata(path) else { return };
     if meta.is_symlink() || found.len() >= FILES {
         return;
     }
     let mode = meta.permissions().mode() & 0o7777;
     found.push(PathMode { path: path.to_owned(), mode, uid: meta.uid(), gid: meta.gid() });
     if meta.is_dir() && depth < 2 {
-        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        let mut below: Vec<PathBuf> = entries.map(|e| e.path()).collect();
+        let names = host.list(path).unwrap_or_default();
+        let mut below: Vec<PathBuf> = names.iter().map(|name| path.join(name)).collect();
         below.sort();
-        below.iter().for_each(|path| look(path, depth + 1, found));
+        below.iter().for_each(|path| look(host, path, depth + 1, found));
     }
 }

@@ -39,14 +39,14 @@ pub fn keep_healthy(host: &Host, state: &StateDir, policy: &Policy, snapshot: &S
     let file = |f: &TextFile| File { path: f.path.clone(), content: f.bytes.clone().into() };
     let set = Set { version: 1, files: sshd.files.config.iter().map(file).collect() };
     let folder = state.healthy();
-    make_folder(&folder)?;
+    make_folder(host, &folder)?;
     let id = new_id();
     let form = |source| RecordError::Form { id: id.clone(), source };
     let text = serde_json::to_vec_pretty(&set).map_err(form)?;
     let path = folder.join(format!("{id}.json"));
     let what = "sshd's files".to_owned();
     host.replace(&path, &text, 0o600).map_err(|source| RecordError::Save { what, source })?;
-    for old in names(state).into_iter().rev().skip(KEPT) {
+    for old in names(host, state).into_iter().rev().skip(KEPT) {
         let what = "sshd's files".to_owned();
         host.delete(&folder.join(old)).map_err(|source| RecordError::Save { what, source })?;
     }
@@ -61,13 +61,12 @@ pub fn kept_healthy(host: &Host, state: &StateDir) -> Vec<Vec<TextFile>> {
         let file = |f: File| TextFile { path: f.path, bytes: f.content.bytes().to_vec() };
         Some(set.files.into_iter().map(file).collect())
     };
-    names(state).into_iter().rev().take(KEPT).filter_map(set).collect()
+    names(host, state).into_iter().rev().take(KEPT).filter_map(set).collect()
 }
 
 /// The oldest first.
-fn names(state: &StateDir) -> Vec<String> {
-    let entries = std::fs::read_dir(state.healthy()).into_iter().flatten().flatten();
-    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+fn names(host: &Host, state: &StateDir) -> Vec<String> {
+    let names = host.list(&state.healthy()).unwrap_or_default().into_iter().filter_map(|name| name.into_string().ok());
     let mut names: Vec<String> = names.filter(|n| n.ends_with(".json") && !n.starts_with('.')).collect();
     names.sort();
     names

@@ -35,11 +35,10 @@ impl Entry {
 }
 
 /// Reads all records; none where nothing was ever repaired.
-pub fn history(state: &StateDir) -> Result<History, RecordError> {
-    let host = Host::live();
+pub fn history(host: &Host, state: &StateDir) -> Result<History, RecordError> {
     let mut history = History::default();
-    for id in ids(state)? {
-        match Entry::load(&host, state, &id) {
+    for id in ids(host, state)? {
+        match Entry::load(host, state, &id) {
             Ok(entry) => history.entries.push(entry),
             Err(error) => history.unreadable.push((id, error)),
         }
@@ -48,32 +47,27 @@ pub fn history(state: &StateDir) -> Result<History, RecordError> {
 }
 
 /// The ids of all records, sorted.
-pub(super) fn ids(state: &StateDir) -> Result<Vec<String>, RecordError> {
+pub(super) fn ids(host: &Host, state: &StateDir) -> Result<Vec<String>, RecordError> {
     let id = |name: &str| name.strip_suffix(".json").filter(|id| !id.starts_with('.')).map(str::to_owned);
-    let mut ids: Vec<String> = names(state)?.iter().filter_map(|name| id(name)).collect();
+    let mut ids: Vec<String> = names(host, state)?.iter().filter_map(|name| id(name)).collect();
     ids.sort();
     Ok(ids)
 }
 
 /// The ids of records whose writing was cut short.
-pub(super) fn half_written(state: &StateDir) -> Result<Vec<String>, RecordError> {
+pub(super) fn half_written(host: &Host, state: &StateDir) -> Result<Vec<String>, RecordError> {
     let id = |name: &str| {
         let id = name.strip_prefix('.')?.strip_suffix(NEW_SUFFIX)?.strip_suffix(".json")?;
         state.file(id).is_ok().then(|| id.to_owned())
     };
-    Ok(names(state)?.iter().filter_map(|name| id(name)).collect())
+    Ok(names(host, state)?.iter().filter_map(|name| id(name)).collect())
 }
 
-fn names(state: &StateDir) -> Result<Vec<String>, RecordError> {
+fn names(host: &Host, state: &StateDir) -> Result<Vec<String>, RecordError> {
     let path = state.repairs();
-    let listed = |source| RecordError::List { path: path.clone(), source };
-    let folder = match std::fs::read_dir(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        folder => folder.map_err(listed)?,
-    };
-    let mut names = Vec::new();
-    for entry in folder {
-        names.extend(entry.map_err(listed)?.file_name().into_string().ok());
+    match host.list(&path) {
+        Ok(names) => Ok(names.into_iter().filter_map(|name| name.into_string().ok()).collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(RecordError::List { path, source }),
     }
-    Ok(names)
 }

@@ -59,7 +59,7 @@ impl StateDir {
 
     /// Puts a hold in force, in the place of the one that is.
     pub fn put_on_hold(&self, host: &Host, hold: &Hold) -> Result<(), RecordError> {
-        make_folder(&self.state)?;
+        make_folder(host, &self.state)?;
         let text = serde_json::to_vec_pretty(hold).map_err(RecordError::Hold)?;
         host.replace(&self.hold_file(), &sealed(text), 0o600)
             .map_err(|source| RecordError::Save { what: "the hold".to_owned(), source })

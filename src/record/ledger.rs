@@ -9,8 +9,11 @@ use serde_json::Value;
 use super::seal::{opened, sealed};
 use super::{RecordError, StateDir, make_folder};
 use crate::facts::{Backend, Owned, TableFamily};
-use crate::host::{FILE_LIMIT, FileError, Host};
+use crate::host::{FILE_LIMIT, Host};
 use crate::plan::{Content, Plan};
+
+/// No ruleset that a kernel takes is larger as text.
+const KEPT_LIMIT: u64 = 1 << 30;
 
 /// How far a repair got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +209,7 @@ impl Entry {
     /// Writes the record; when this returns it is on the disk.
     pub fn save(&self, host: &Host, state: &StateDir) -> Result<(), RecordError> {
         let path = state.file(&self.id)?;
-        make_folder(&state.repairs())?;
+        make_folder(host, &state.repairs())?;
         let form = |source| RecordError::Form { id: self.id.clone(), source };
         let text = sealed(serde_json::to_vec_pretty(self).map_err(form)?);
         if text.len() as u64 > FILE_LIMIT {
@@ -244,18 +247,17 @@ impl StateDir {
     /// Keeps a file beside the record of repair `id`.
     pub(crate) fn keep(&self, host: &Host, id: &str, name: &str, content: &[u8]) -> Result<(), RecordError> {
         let folder = self.rulesets(id);
-        make_folder(&folder)?;
+        make_folder(host, &folder)?;
         let path = folder.join(name);
         let content = sealed(content.to_vec());
         host.replace(&path, &content, 0o600).map_err(|source| RecordError::Save { what: show(&path), source })
     }
 
-    pub(crate) fn kept(&self, id: &str, name: &str) -> Result<Vec<u8>, RecordError> {
-        let path = self.rulesets(id).join(name);
-        let read = |source| FileError::Io { action: "read", path: path.clone(), source };
+    pub(crate) fn kept(&self, host: &Host, id: &str, name: &str) -> Result<Vec<u8>, RecordError> {
         // It may be larger than any file that is not this program's own.
-        let bytes =
-            std::fs::read(&path).map_err(|error| RecordError::Read { id: id.to_owned(), source: read(error) })?;
+        let bytes = host
+            .read_up_to(&self.rulesets(id).join(name), KEPT_LIMIT)
+            .map_err(|source| RecordError::Read { id: id.to_owned(), source })?;
         opened(&bytes).map(<[u8]>::to_vec).ok_or_else(|| RecordError::Damaged { id: id.to_owned() })
     }
 }

@@ -11,12 +11,11 @@ mod undo;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::host::{FileError, ReplaceError};
+use crate::host::{FileError, Host, ReplaceError};
 
 pub use healthy::{keep_healthy, kept_healthy};
 pub use history::{History, history};
@@ -135,12 +134,8 @@ impl StateDir {
 }
 
 /// Makes a folder and those above it, for their owner alone.
-fn make_folder(path: &Path) -> Result<(), RecordError> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| RecordError::Make { path: path.to_owned(), source })
+fn make_folder(host: &Host, path: &Path) -> Result<(), RecordError> {
+    host.make_folders(path).map_err(|source| RecordError::Make { path: path.to_owned(), source })
 }
 
 /// A new repair's id: its time in UTC, so that ids sort as the repairs came, and four hexadecimal digits by chance.

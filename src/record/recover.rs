@@ -17,24 +17,24 @@ pub struct Recovered {
 /// Whether there may be something for [`recover`] to take back.
 pub fn is_unfinished(host: &Host, state: &StateDir) -> Result<bool, RecordError> {
     let ended = |id: &String| Entry::load(host, state, id).is_ok_and(|entry| !entry.phase.is_unfinished());
-    Ok(!ids(state)?.iter().all(ended))
+    Ok(!ids(host, state)?.iter().all(ended))
 }
 
 /// Takes back every repair that was begun and neither confirmed nor taken back, the youngest first. A record that cannot be
 /// understood is set aside. The caller holds the lock.
 pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordError> {
     let mut recovered = Vec::new();
-    for id in half_written(state)? {
+    for id in half_written(host, state)? {
         host.sweep(&state.file(&id)?);
     }
-    for id in ids(state)?.into_iter().rev() {
+    for id in ids(host, state)?.into_iter().rev() {
         match Entry::load(host, state, &id) {
             Ok(entry) if entry.phase.is_unfinished() => {
                 recovered.push(cut_short(host, state, entry));
             }
             Ok(_) => {}
             Err(error @ (RecordError::Form { .. } | RecordError::Damaged { .. })) => {
-                recovered.push(set_aside(state, &id, &error))
+                recovered.push(set_aside(host, state, &id, &error))
             }
             Err(error) => recovered.push(Recovered { id: escape(&id), note: crate::chain(&error) }),
         }
@@ -70,11 +70,10 @@ fn files(undo: &Undo) -> Vec<&std::path::Path> {
 }
 
 /// Out of the way, and not deleted: a person may still read it.
-fn set_aside(state: &StateDir, id: &str, error: &RecordError) -> Recovered {
+fn set_aside(host: &Host, state: &StateDir, id: &str, error: &RecordError) -> Recovered {
     let why = crate::chain(error);
-    let folder = state.repairs();
     let aside = format!("{id}.unreadable");
-    let note = match std::fs::rename(folder.join(format!("{id}.json")), folder.join(&aside)) {
+    let note = match host.rename_beside(&state.repairs().join(format!("{id}.json")), &aside) {
         Ok(()) => format!("{why}; set aside as {}", escape(&aside)),
         Err(failed) => format!("{why}; it cannot be set aside: {failed}"),
     };

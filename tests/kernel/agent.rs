@@ -169,7 +169,7 @@ fn who_changed_the_rules_is_named() {
         assert_eq!(trigger["who"], test.trim(), "{trigger}");
         let what = trigger["what"].as_str().unwrap();
         assert!(what.starts_with("changed by kernel") && what.ends_with(", by nft)"), "{trigger}");
-        let entries = history(&StateDir::default()).unwrap().entries;
+        let entries = history(&Host::live(), &StateDir::default()).unwrap().entries;
         assert_eq!(entries[0].trigger.as_ref().unwrap().who.as_deref(), Some(test.trim()));
     });
 }

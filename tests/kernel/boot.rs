@@ -83,7 +83,7 @@ fn mended(stage: &mut Stage<'_>, policy: &Policy, files: &[&str], boot: &dyn Fn(
     assert_eq!(read(), new);
     boot(stage);
     assert_eq!(stage.see().unwrap(), OPEN, "after the boot; {new:#?}");
-    for entry in history(&state).unwrap().entries.iter().rev() {
+    for entry in history(&Host::live(), &state).unwrap().entries.iter().rev() {
         assert!(matches!(undo(host, &state, &entry.id), Ok(Undone::TakenBack(_))), "{:?}", entry.steps);
     }
     assert_eq!(read(), old);

@@ -105,7 +105,7 @@ fn ufw_that_could_not_write_its_file_and_does_not_say_so_is_taken_back() {
         let error = chain(&make(host, state, &seen(host), vec![step]).unwrap_err());
         assert!(error.contains("user6.rules does not hold the rule"), "{error}");
         assert_eq!(ufw_rules(host), before);
-        assert_eq!(history(state).unwrap().entries[0].phase, Phase::RolledBack);
+        assert_eq!(history(&Host::live(), state).unwrap().entries[0].phase, Phase::RolledBack);
     });
 }
 
@@ -245,7 +245,7 @@ fn steps_on_both_back_ends_are_made_and_taken_back() {
         assert!(tagged >= 4, "{after:#?}");
         undone(host, state, &applied.plan().id);
         assert_eq!(rulesets(host), before);
-        assert_eq!(history(state).unwrap().entries[0].phase, Phase::Undone);
+        assert_eq!(history(&Host::live(), state).unwrap().entries[0].phase, Phase::Undone);
     });
 }
 
@@ -310,7 +310,7 @@ fn a_tool_that_fails_hangs_or_talks_nonsense_leaves_nothing() {
             let error = chain(&make(host, state, &seen, everywhere(generation(&seen))).unwrap_err());
             assert!(error.contains(told), "{script}: {error}");
             assert_eq!(rulesets(host), before, "{script}");
-            assert_eq!(history(state).unwrap().entries[0].phase, Phase::RolledBack, "{script}");
+            assert_eq!(history(&Host::live(), state).unwrap().entries[0].phase, Phase::RolledBack, "{script}");
         });
     }
 }
@@ -359,7 +359,7 @@ fn killed_between_rules_it_recovers() {
                 let point = format!("killed at {call} {when}: {recovered:?}");
                 assert!(!whole || recovered.len() == 1, "{point}");
                 assert_eq!(rulesets(host), before, "{point}");
-                let history = history(state).unwrap();
+                let history = history(&Host::live(), state).unwrap();
                 assert!(history.entries.iter().all(|e| e.phase == Phase::RolledBack), "{point}: {history:?}");
             });
             if whole {

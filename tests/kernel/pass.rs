@@ -83,7 +83,7 @@ fn every_lock_out_is_rescued_and_every_rescue_undone() {
             if again.outcome != Outcome::Healthy || everything(host) != rescued {
                 return Ok(Err(format!("again: {}", told(&again))));
             }
-            let ids = history(&state).unwrap().entries;
+            let ids = history(&Host::live(), &state).unwrap().entries;
             assert!(ids.iter().all(|e| e.phase == Phase::Confirmed), "{ids:?}");
             for entry in ids.iter().rev() {
                 if !matches!(undo(host, &state, &entry.id), Ok(Undone::TakenBack(_))) {

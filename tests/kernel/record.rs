@@ -95,7 +95,7 @@ impl Place {
         let host = Host::live();
         recover(&host, &self.state).unwrap();
         assert_eq!(self.both(), (Some(OLD.into()), None), "{point}");
-        let history = history(&self.state).unwrap();
+        let history = history(&Host::live(), &self.state).unwrap();
         assert!(history.unreadable.is_empty(), "{point}: {:?}", history.unreadable);
         assert!(history.entries.iter().all(|e| e.phase == Phase::RolledBack), "{point}: {:?}", history.entries);
         let left: Vec<_> = fs::read_dir(&self.folder).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -116,7 +116,7 @@ fn a_repair_is_undone_once() {
     let applied = make(&host, &place.state, &snapshot(), place.steps()).unwrap();
     let id = applied.plan().id.clone();
     assert_eq!(place.both(), (Some(NEW.into()), Some(NEW.into())));
-    let entry = &history(&place.state).unwrap().entries[0];
+    let entry = &history(&Host::live(), &place.state).unwrap().entries[0];
     assert_eq!((entry.phase, entry.steps.len()), (Phase::Applied, 2));
     assert_eq!(fs::metadata(place.state.path()).unwrap().permissions().mode() & 0o7777, 0o700);
 
@@ -142,7 +142,7 @@ fn a_step_that_fails_takes_back_those_before_it() {
     let error = make(&Host::live(), &place.state, &snapshot(), steps).unwrap_err();
     assert!(matches!(&error, ApplyError::Step { step, .. } if step.contains("gone/c")), "{}", chain(&error));
     assert_eq!(place.both(), (Some(OLD.into()), None));
-    assert_eq!(history(&place.state).unwrap().entries[0].phase, Phase::RolledBack);
+    assert_eq!(history(&Host::live(), &place.state).unwrap().entries[0].phase, Phase::RolledBack);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_torn_record_is_set_aside() {
     for (name, bytes) in [("torn", &whole[..whole.len() / 2]), ("empty", b"".as_slice()), ("binary", b"\xff\0\x01")] {
         fs::write(repairs.join(format!("{name}.json")), bytes).unwrap();
     }
-    assert_eq!(history(&place.state).unwrap().unreadable.len(), 3);
+    assert_eq!(history(&Host::live(), &place.state).unwrap().unreadable.len(), 3);
     let recovered = recover(&host, &place.state).unwrap();
     assert_eq!(recovered.iter().filter(|r| r.note.contains("set aside")).count(), 3, "{recovered:?}");
     assert_eq!(place.both(), (Some(OLD.into()), None));

@@ -276,7 +276,7 @@ fn practise(fault: &Fault) -> Result<Result<(), String>, DrillError> {
         if again.outcome != Outcome::Healthy || files() != mended {
             return Ok(Err(format!("again: {}", told(&again))));
         }
-        for entry in history(&state).unwrap().entries.iter().rev() {
+        for entry in history(&Host::live(), &state).unwrap().entries.iter().rev() {
             if !matches!(undo(host, &state, &entry.id), Ok(Undone::TakenBack(_))) {
                 return Ok(Err(format!("undo of {:?}", entry.steps)));
             }

@@ -227,14 +227,14 @@ impl<'a, 'b> Bench<'a, 'b> {
     }
 
     fn phases(&self) -> Vec<Phase> {
-        let history = history(&self.state).unwrap();
+        let history = history(&Host::live(), &self.state).unwrap();
         assert!(history.unreadable.is_empty(), "{:?}", history.unreadable);
         history.entries.iter().map(|entry| entry.phase).collect()
     }
 
     /// Undoes what is confirmed, and forgets it.
     fn reset(&mut self, point: &str) {
-        let entries = history(&self.state).unwrap().entries;
+        let entries = history(&Host::live(), &self.state).unwrap().entries;
         for entry in entries.iter().rev().filter(|e| !e.phase.is_taken_back()) {
             let _ = undo(self.stage.host, &self.state, &entry.id)
                 .unwrap_or_else(|e| panic!("{}, {point}: {}", self.mend.name, chain(&e)));

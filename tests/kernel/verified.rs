@@ -76,7 +76,7 @@ fn what_helps_is_confirmed() {
             let Verified::Confirmed { judgement, .. } = verified else { panic!("{verified:?}") };
             assert!(judgement.gates.iter().all(|g| g.firewall.admitted == AddrSet::full(g.whole.path.family)));
             assert!(rules(host).contains("ssh-rescue:"));
-            let entry = &history(state).unwrap().entries[0];
+            let entry = &history(&Host::live(), state).unwrap().entries[0];
             assert_eq!(entry.phase, Phase::Confirmed);
             assert_eq!(entry.after.as_ref(), Some(&judgement.sentence));
         },
@@ -94,7 +94,7 @@ fn what_does_not_help_is_taken_back() {
         let Verified::RolledBack { why, .. } = verified else { panic!("{verified:?}") };
         assert!(why.contains("who listens"), "{why}");
         assert!(!std::path::Path::new("/run/sshd.conf").exists());
-        assert_eq!(history(state).unwrap().entries[0].phase, Phase::RolledBack);
+        assert_eq!(history(&Host::live(), state).unwrap().entries[0].phase, Phase::RolledBack);
     });
 }
 

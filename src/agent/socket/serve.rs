@@ -15,7 +15,7 @@ use super::idl::{Interface, Method};
 use super::live::{Entry, Live};
 use super::wire::{Call, Wire, call, error, reply};
 use crate::chain;
-use crate::host::Peer;
+use crate::host::{Host, Peer};
 use crate::record::{Hold, StateDir, Trigger, history};
 
 const SERVICE: &str = "org.varlink.service";
@@ -221,7 +221,7 @@ impl Service {
 
     async fn history(&self) -> Result<Value, Refusal> {
         let state = self.state.clone();
-        let read = tokio::task::spawn_blocking(move || history(&state)).await;
+        let read = tokio::task::spawn_blocking(move || history(&Host::live(), &state)).await;
         let history = read.map_err(|e| Refusal::failed(&e.to_string()))?.map_err(|e| Refusal::failed(&chain(&e)))?;
         let unreadable: Vec<Value> =
             history.unreadable.iter().map(|(id, error)| json!({"id": id, "error": chain(error)})).collect();
