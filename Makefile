@@ -30,9 +30,10 @@ build:
 static:
 	./scripts/static
 
-test: setup
+# The booted hosts run the file that is shipped.
+test: setup static
 	./scripts/hosts >/dev/null
-	SSH_RESCUE_REQUIRE_ALL=1 $(CARGO) test --locked
+	SSH_RESCUE_REQUIRE_ALL=1 SSH_RESCUE_PROGRAM=$(CURDIR)/target/static/ssh-rescue $(CARGO) test --locked
 
 drill: setup build
 	./target/release/ssh-rescue drill

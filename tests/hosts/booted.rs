@@ -41,6 +41,11 @@ while systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --m
 [ $? -eq 133 ]; do :; done
 "#;
 
+/// The file that is tested: the one that SSH_RESCUE_PROGRAM names (`make test`: the static one, as it is shipped), else cargo's.
+fn program() -> PathBuf {
+    std::env::var_os("SSH_RESCUE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_ssh-rescue").into()).into()
+}
+
 pub struct Booted {
     pub wire: Wire,
     boots: Child,
@@ -73,7 +78,7 @@ impl Booted {
                 BOOT,
                 "boot",
             ])
-            .args([root, folder.path(), &wire.namespace, Path::new(env!("CARGO_BIN_EXE_ssh-rescue"))])
+            .args([root, folder.path(), &wire.namespace, &program()])
             .args(&cgroups)
             .stdin(Stdio::null())
             .stdout(console.reopen().expect("the console"))
