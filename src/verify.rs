@@ -157,11 +157,8 @@ pub fn verify(
 ) -> Result<Verified, VerifyError> {
     let Applied { mut entry, watcher } = applied;
     // A daemon that has just been started may need a moment until it listens.
-    let starts = entry
-        .plan
-        .steps
-        .iter()
-        .any(|s| matches!(s, Step::StartUnit { .. } | Step::ReloadUnit { .. } | Step::EmergencySshd { .. }));
+    let starts =
+        entry.plan.steps.iter().any(|s| !matches!(s, Step::EnableUnit { .. }) && works_on(s) == Some(Gate::Listener));
     let mut pauses = [100, 400, 1500].map(Duration::from_millis).into_iter().filter(|_| starts);
     let (snapshot, judgement, missed) = loop {
         let snapshot = observe(host, policy);
@@ -224,6 +221,7 @@ fn works_on(step: &Step) -> Option<Gate> {
         | Step::ReloadUnit { .. }
         | Step::EnableUnit { .. }
         | Step::EmergencySshd { .. }
+        | Step::ListenBySocket { .. }
         | Step::MakeKeys { .. }
         | Step::SetMode { .. }
         | Step::MakeFolder { .. }

@@ -34,6 +34,7 @@ pub(super) fn words(step: &Step) -> String {
         Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
         Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
         Step::ReloadUnit { unit } => format!("the reload of {}", escape(unit)),
+        Step::ListenBySocket { unit, .. } => format!("the restart of {}", escape(unit)),
         Step::EmergencySshd { .. } => "the start of an emergency sshd".into(),
         Step::EnableUnit { unit } => format!("the enabling of {}", escape(unit)),
         Step::StartUnit { unit, .. } => format!("the start of {}", escape(unit)),
@@ -185,6 +186,12 @@ impl<'a> Work<'a> {
             Step::ReloadUnit { unit } => {
                 self.begin(entry, Undo::Reload { unit: unit.clone() })?;
                 units::reload(self.host, unit, self.sshd())?;
+            }
+            Step::ListenBySocket { unit, restart } => {
+                let (active, services) = units::socket(self.host, unit)?;
+                let undo = Undo::Socket { unit: unit.clone(), active, services: services.clone(), restart: *restart };
+                self.begin(entry, undo)?;
+                units::listen(self.host, unit, &services, *restart)?;
             }
             Step::EmergencySshd { config, keys } => {
                 let missing = || StepError::Changed { what: "sshd's program".into() };

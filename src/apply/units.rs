@@ -91,13 +91,14 @@ pub fn put_back(host: &Host, unit: &str, active: bool, masked: bool) -> Result<(
         let verbs = [("stop", !active), ("mask", masked)].into_iter().filter(|(_, wanted)| *wanted);
         return verbs.map(|(verb, _)| verb).try_for_each(|verb| systemctl(host, &[verb, unit]).map(drop));
     }
+    // The service that a client has started by it has its sockets.
+    let services = if unit.ends_with(".socket") && !active { socket(host, unit)?.1 } else { Vec::new() };
     talk(host, async |bus| {
         let path = load(bus, unit).await?;
         let words = now(bus, &path).await?.words;
         // Also one that is still on its way up.
         if !active && !words.starts_with("inactive") && !words.starts_with("failed") {
-            manage(bus, "StopUnit", &(unit, "replace")).await?;
-            settled(bus, &path).await?;
+            close(bus, unit, &services).await?;
         }
         if masked {
             manage(bus, "MaskUnitFiles", &([unit].as_slice(), false, true)).await?;
@@ -162,6 +163,76 @@ pub fn set_enabled(host: &Host, unit: &str, enabled: bool) -> Result<(), StepErr
             manage(bus, "Reload", &()).await.map(drop)
         }),
     }
+}
+
+/// Whether a socket unit listens, and its service if that runs; those of single connections (`ssh@…`) are somebody's session.
+pub fn socket(host: &Host, unit: &str) -> Result<(bool, Vec<String>), StepError> {
+    talk(host, async |bus| {
+        let path = load(bus, unit).await?;
+        let triggers: Vec<String> = property(bus, &path, "Triggers").await?.try_into()?;
+        let mut services = Vec::new();
+        for service in triggers.into_iter().filter(|name| !name.contains('@')) {
+            let path = load(bus, &service).await?;
+            if now(bus, &path).await?.active {
+                services.push(service);
+            }
+        }
+        Ok((now(bus, &path).await?.active, services))
+    })
+}
+
+/// Lets systemd read its units again, and a socket unit listen where they say. It closes its sockets first: a client that
+/// comes while its service ends would start that again.
+pub fn listen(host: &Host, unit: &str, services: &[String], restart: bool) -> Result<(), StepError> {
+    let state = talk(host, async |bus| {
+        manage(bus, "Reload", &()).await?;
+        let path = load(bus, unit).await?;
+        if !restart {
+            return Ok(None);
+        }
+        close(bus, unit, services).await?;
+        // A unit that systemd has not in memory has not failed either.
+        let _ = manage(bus, "ResetFailedUnit", &unit).await;
+        manage(bus, "StartUnit", &(unit, "replace")).await?;
+        settled(bus, &path).await.map(Some)
+    })?;
+    match state {
+        Some(state) if !state.active => Err(StepError::Unit { unit: escape(unit), state: escape(&state.words) }),
+        _ => Ok(()),
+    }
+}
+
+/// After their files were put back: a socket unit and its services as they were.
+pub fn listen_back(
+    host: &Host,
+    unit: &str,
+    active: bool,
+    services: &[String],
+    restarted: bool,
+) -> Result<(), StepError> {
+    let (_, now) = socket(host, unit)?;
+    talk(host, async |bus| {
+        manage(bus, "Reload", &()).await?;
+        if !restarted {
+            return Ok(());
+        }
+        close(bus, unit, &now).await?;
+        for name in active.then_some(unit).into_iter().chain(services.iter().map(String::as_str)) {
+            manage(bus, "StartUnit", &(name, "replace")).await?;
+            let path = load(bus, name).await?;
+            settled(bus, &path).await?;
+        }
+        Ok(())
+    })
+}
+
+async fn close(bus: &Connection, unit: &str, services: &[String]) -> Result<(), BusError> {
+    for name in std::iter::once(unit).chain(services.iter().map(String::as_str)) {
+        let path = load(bus, name).await?;
+        manage(bus, "StopUnit", &(name, "replace")).await?;
+        settled(bus, &path).await?;
+    }
+    Ok(())
 }
 
 /// Lets a running unit read its configuration again. sshd's is tested first where `sshd` is given.

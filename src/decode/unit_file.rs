@@ -1,32 +1,62 @@
 //! What a unit file runs (systemd.service(5), systemd.syntax(7)).
 
+/// A line of a unit file or drop-in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which of the files, counted from 0.
+    pub file: usize,
+    /// Counted from 1.
+    pub line: usize,
+    pub key: String,
+    pub value: String,
+}
+
 /// The commands of `ExecStart=`, each as its words. `files`: the unit file, then its drop-ins, in their order. What needs
 /// systemd to be understood (quotes, specifiers, variables) stays as it is written.
 pub fn exec_start(files: &[Vec<u8>]) -> Vec<Vec<String>> {
-    let mut commands: Vec<Vec<String>> = Vec::new();
-    for file in files {
-        let text = String::from_utf8_lossy(file).replace("\\\n", " ");
-        let mut section = "";
-        for line in text.lines().map(str::trim) {
-            if line.starts_with('[') {
-                section = line;
+    let commands = in_force(files, "[Service]", |key| key == "ExecStart");
+    let words = |command: Assignment| {
+        let value = command.value.trim_start_matches(['@', '-', ':', '+', '!']);
+        value.split_whitespace().map(str::to_owned).collect()
+    };
+    commands.into_iter().map(words).collect()
+}
+
+/// Where a socket unit listens: the lines of `ListenStream=` and its like that are in force (systemd.socket(5)).
+pub fn listens(files: &[Vec<u8>]) -> Vec<Assignment> {
+    in_force(files, "[Socket]", |key| key.starts_with("Listen"))
+}
+
+/// The assignments of these keys. An empty one takes all before it away.
+fn in_force(files: &[Vec<u8>], wanted: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Assignment> {
+    let mut found: Vec<Assignment> = Vec::new();
+    for (file, bytes) in files.iter().enumerate() {
+        let text = String::from_utf8_lossy(bytes);
+        let mut section = String::new();
+        let mut lines = text.lines().zip(1..);
+        while let Some((first, line)) = lines.next() {
+            let mut whole = first.trim().to_owned();
+            while whole.ends_with('\\') && !whole.starts_with(['#', ';']) {
+                whole.pop();
+                let Some((more, _)) = lines.next() else { break };
+                whole.push(' ');
+                whole.push_str(more.trim());
+            }
+            if whole.starts_with('[') {
+                section = whole;
                 continue;
             }
-            let Some(("ExecStart", value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
+            let Some((key, value)) = whole.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
                 continue;
             };
-            if section != "[Service]" {
-                continue;
+            match (section == wanted && is_wanted(key), value.is_empty()) {
+                (true, true) => found.clear(),
+                (true, false) => found.push(Assignment { file, line, key: key.to_owned(), value: value.to_owned() }),
+                (false, _) => {}
             }
-            if value.is_empty() {
-                commands.clear();
-                continue;
-            }
-            let value = value.trim_start_matches(['@', '-', ':', '+', '!']);
-            commands.push(value.split_whitespace().map(str::to_owned).collect());
         }
     }
-    commands
+    found
 }
 
 #[cfg(test)]
@@ -48,10 +78,22 @@ mod tests {
         assert_eq!(run(&[unit, other]), ["/usr/sbin/nft -f /srv/rules"]);
     }
 
+    #[test]
+    fn an_empty_assignment_takes_away_what_a_socket_listens_on() {
+        let unit = b"[Socket]\nListenStream=22\nAccept=no\n[Install]\nListenStream=1\n".to_vec();
+        let places =
+            |files: &[Vec<u8>]| listens(files).into_iter().map(|l| (l.file, l.line, l.value)).collect::<Vec<_>>();
+        assert_eq!(places(std::slice::from_ref(&unit)), [(0, 2, "22".to_owned())]);
+        let more = b"# mine\n[Socket]\nListenStream = \\\n 2222\n".to_vec();
+        assert_eq!(places(&[unit.clone(), more]), [(0, 2, "22".to_owned()), (1, 3, "2222".to_owned())]);
+        let other = b"[Socket]\nListenDatagram=\n;ListenStream=1\nListenStream=[::]:2222\n".to_vec();
+        assert_eq!(places(&[unit, other]), [(1, 4, "[::]:2222".to_owned())]);
+    }
+
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = exec_start(&[bytes]);
+            let _ = (exec_start(std::slice::from_ref(&bytes)), listens(&[bytes]));
         }
     }
 }

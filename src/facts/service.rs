@@ -1,7 +1,7 @@
 //! sshd: its program, configuration and units.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -178,6 +178,50 @@ pub struct Unit {
     pub result: String,
     pub main_pid: u32,
     pub fragment_path: String,
+    /// Of a socket unit, as far as systemd says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketUnit>,
+}
+
+/// Where a socket unit listens, and for whom.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct SocketUnit {
+    /// The kind (`Stream`, …) and address (`0.0.0.0:22`, `[::]:22`, `/run/…`) of each socket.
+    pub listen: Vec<(String, String)>,
+    /// A socket of `[::]` takes no IPv4.
+    pub v6_only: bool,
+    /// It hands each connection to a service of its own.
+    pub accepts: bool,
+    /// The units that do not run beside it.
+    pub conflicts: Vec<String>,
+    /// The lines of its unit file and drop-ins that say where.
+    pub lines: Vec<UnitLine>,
+    /// The folder of its drop-ins is there: `/etc/systemd/system/NAME.socket.d`.
+    pub has_folder: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnitLine {
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
+    pub text: String,
+}
+
+impl SocketUnit {
+    /// The internet addresses that it listens on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let streams = self.listen.iter().filter(|(kind, _)| kind == "Stream");
+        streams.filter_map(|(_, address)| address.parse().ok()).collect()
+    }
+
+    pub fn serves(&self, place: SocketAddr) -> bool {
+        self.addresses().iter().any(|on| {
+            let same = on.is_ipv4() == place.is_ipv4();
+            let wide = on.ip().is_unspecified() && (same || (on.is_ipv6() && !self.v6_only));
+            on.port() == place.port() && (wide || on.ip() == place.ip())
+        })
+    }
 }
 
 impl Unit {

@@ -117,5 +117,6 @@ pub fn unit(name: &str, active: &str, file: &str) -> Unit {
         result: "success".into(),
         main_pid: 0,
         fragment_path: String::new(),
+        socket: None,
     }
 }

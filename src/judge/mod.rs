@@ -22,6 +22,7 @@ mod written;
 pub use admitted::{AdmittedError, admitted};
 pub use intent::*;
 pub use paths::paths;
+pub use sshd::socket::in_charge;
 pub use verdict::*;
 
 use std::cmp::Reverse;

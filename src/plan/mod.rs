@@ -109,7 +109,9 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
     let named = || finding.evidence.get("name").and_then(|n| n.as_str());
     match step {
         Step::WriteFile { path, .. } if path.starts_with("/etc/ssh") => code.starts_with("sshd.config."),
+        Step::WriteFile { path, .. } if path.starts_with("/etc/systemd") => code == "sshd.socket.listen",
         Step::WriteFile { .. } => code.starts_with("wrappers."),
+        Step::ListenBySocket { .. } => code.starts_with("sshd.listener.") || code == "sshd.socket.listen",
         Step::StartUnit { unit, .. } => code == "sshd.listener.none" || (critical && named() == Some(unit)),
         Step::ReloadUnit { .. } => critical && code.starts_with("sshd.listener."),
         Step::EmergencySshd { .. } => code == "sshd.listener.none",
@@ -117,6 +119,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         Step::MakeKeys { .. } => code == "sshd.keys.missing",
         Step::SetMode { path, .. } if path.starts_with("/etc/ssh") => code == "sshd.keys.mode",
         Step::SetMode { .. } => code == "sshd.privsep.mode",
+        Step::MakeFolder { path, .. } if path.starts_with("/etc/systemd") => code == "sshd.socket.listen",
         Step::MakeFolder { .. } => code == "sshd.privsep.missing",
         Step::MakeUser { .. } => code == "sshd.user.missing",
         Step::FirewalldPanicOff => finding.code.starts_with("firewall."),

@@ -178,7 +178,10 @@ fn thing(step: &Step) -> String {
         Step::EmergencySshd { .. } => "the emergency sshd".to_owned(),
         Step::MakeKeys { .. } => "sshd's host keys".to_owned(),
         Step::MakeUser { name, .. } => format!("the user {}", escape(name)),
-        Step::StartUnit { unit, .. } | Step::ReloadUnit { unit } | Step::EnableUnit { unit } => escape(unit),
+        Step::StartUnit { unit, .. }
+        | Step::ReloadUnit { unit }
+        | Step::EnableUnit { unit }
+        | Step::ListenBySocket { unit, .. } => escape(unit),
         Step::Flush | Step::Disable { .. } => "the firewall".to_owned(),
     }
 }

@@ -123,6 +123,12 @@ pub enum Step {
     ReloadUnit {
         unit: String,
     },
+    /// Let systemd read its units again; `restart`: and listen where the socket unit says so now. A service that has the old
+    /// sockets is ended for that: its sessions live on, and the next client starts it again.
+    ListenBySocket {
+        unit: String,
+        restart: bool,
+    },
     /// Start the distribution's sshd beside the real one, in a transient unit that ends when that one starts. Its keys are
     /// these; without any, fresh ones.
     EmergencySshd {

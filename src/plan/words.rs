@@ -47,6 +47,10 @@ impl Step {
             Step::ReloadUnit { unit } => {
                 vec![format!("let {} read its configuration again (after `sshd -t`)", escape(unit))]
             }
+            Step::ListenBySocket { unit, restart: true } => vec![format!("restart {}", escape(unit))],
+            Step::ListenBySocket { unit, restart: false } => {
+                vec![format!("let systemd read {} again", escape(unit))]
+            }
             Step::EmergencySshd { keys, .. } => {
                 let keys = if keys.is_empty() { "fresh host keys" } else { "the host's own keys" };
                 vec![format!(

@@ -131,6 +131,15 @@ pub enum Undo {
     Reload {
         unit: String,
     },
+    /// A socket unit and its services before systemd read their files again; once those are put back, it must again.
+    Socket {
+        unit: String,
+        active: bool,
+        /// Services of it that ran.
+        services: Vec<String>,
+        /// It was restarted.
+        restart: bool,
+    },
     /// An emergency sshd was started.
     Emergency,
     /// The unit was not started by a boot.

@@ -70,7 +70,7 @@ pub(crate) fn roll_back(host: &Host, state: &StateDir, entry: &Entry) -> Result<
 /// The steps from the last to the first; a daemon is told to read its files again when they are back.
 fn backwards(entry: &Entry) -> impl Iterator<Item = &StepEntry> {
     let (reloads, others): (Vec<_>, Vec<_>) =
-        entry.steps.iter().rev().partition(|step| matches!(step.undo, Undo::Reload { .. }));
+        entry.steps.iter().rev().partition(|step| matches!(step.undo, Undo::Reload { .. } | Undo::Socket { .. }));
     others.into_iter().chain(reloads)
 }
 
@@ -101,6 +101,7 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Folder { path } => Ok(host.remove_folder(path)?),
         Undo::User { name } => sshd::take_user_back(host, name),
         Undo::Reload { unit } => units::reload_back(host, unit),
+        Undo::Socket { unit, active, services, restart } => units::listen_back(host, unit, *active, services, *restart),
         Undo::Emergency => emergency::stop(host),
         Undo::Enabled { unit } => units::set_enabled(host, unit, false),
         Undo::Unit { unit, active, masked } => units::put_back(host, unit, *active, *masked),

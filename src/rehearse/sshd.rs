@@ -50,7 +50,8 @@ pub fn passed(snapshot: &Snapshot, steps: &[Step]) -> Result<Option<String>, Reh
 fn is_of_sshd(step: &Step) -> bool {
     match step {
         Step::WriteFile { path, .. } => path.starts_with(Path::new("/etc/ssh")),
-        Step::MakeKeys { .. } | Step::SetMode { .. } | Step::MakeFolder { .. } | Step::MakeUser { .. } => true,
+        Step::MakeFolder { path, .. } => !path.starts_with(Path::new("/etc/systemd")),
+        Step::MakeKeys { .. } | Step::SetMode { .. } | Step::MakeUser { .. } => true,
         _ => false,
     }
 }

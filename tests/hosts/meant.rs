@@ -83,6 +83,14 @@ pub const MEANT: &[Meant] = &[
         refuses: Some("sshd.not-to-be-run"),
     },
     Meant {
+        name: "sshd_not_to_be_run, and unmask = true",
+        make: "mkdir /etc/ssh-rescue; printf '[sshd]\nunmask = true\nemergency = true\n' >/etc/ssh-rescue/policy.toml
+               systemctl stop ssh; touch /etc/ssh/sshd_not_to_be_run",
+        sees: &[(SOMEBODY, [Refused; 2])],
+        verdict: "blocked",
+        refuses: Some("sshd.not-to-be-run"),
+    },
+    Meant {
         name: "firewalld's panic mode",
         make: "systemctl start firewalld; firewall-cmd --panic-on",
         sees: &[(SOMEBODY, [TimedOut; 2])],

@@ -54,6 +54,15 @@ systemctl -q enable nftables",
         code: "boot.firewalld.lost",
         sees: Sight::Refused,
     },
+    Reboot {
+        name: "ssh.socket in the place of its service, on another port",
+        make: "mkdir -p /etc/ssh-rescue /etc/systemd/system/ssh.socket.d
+printf '[sshd]\npersist = true\n' >/etc/ssh-rescue/policy.toml
+printf '[Socket]\nListenStream=\nListenStream=2222\n' >/etc/systemd/system/ssh.socket.d/override.conf
+systemctl -q disable ssh.service; systemctl -q enable ssh.socket",
+        code: "sshd.socket.listen",
+        sees: Sight::Refused,
+    },
 ];
 
 pub fn survive(mut host: Booted, reboot: &Reboot) -> Result<(), String> {

@@ -67,6 +67,29 @@ pub const FAULTS: &[Lockout] = &[
     ),
     lockout("sshd, stopped and disabled", "systemctl disable --now ssh", [Refused; 2]),
     lockout(
+        "ssh.socket on another port",
+        "systemctl -q disable --now ssh.service
+         sed s/=22/=2222/ /lib/systemd/system/ssh.socket >/etc/systemd/system/ssh.socket
+         systemctl daemon-reload; systemctl -q enable --now ssh.socket",
+        [Refused; 2],
+    ),
+    lockout(
+        "ssh.socket on another port by a drop-in, and a client who is served there",
+        "systemctl -q disable --now ssh.service; mkdir -p /etc/systemd/system/ssh.socket.d
+         printf '[Socket]\nListenStream=\nListenStream=2222\n' >/etc/systemd/system/ssh.socket.d/override.conf
+         systemctl daemon-reload; systemctl -q enable --now ssh.socket
+         timeout 20 bash -c 'exec 3<>/dev/tcp/127.0.0.1/2222; head -c 4 <&3'",
+        [Refused; 2],
+    ),
+    lockout(
+        "ssh.socket for IPv4 alone",
+        "systemctl -q disable --now ssh.service; mkdir -p /etc/systemd/system/ssh.socket.d
+         printf '[Socket]\nListenStream=\nListenStream=0.0.0.0:22\n' >/etc/systemd/system/ssh.socket.d/override.conf
+         systemctl daemon-reload; systemctl -q enable --now ssh.socket",
+        [Banner, Refused],
+    ),
+    lockout("ssh.socket, stopped", "systemctl -q disable --now ssh.service; systemctl -q enable ssh.socket", [Refused; 2]),
+    lockout(
         "sshd, all at once",
         "printf 'Port 2222\\nBogus yes\\n' >/etc/ssh/sshd_config.d/50-mine.conf
          chmod 0644 /etc/ssh/ssh_host_*_key; userdel sshd; systemctl restart ssh || until systemctl -q is-failed ssh; do sleep 0.1; done",

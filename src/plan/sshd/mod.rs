@@ -8,6 +8,7 @@ mod config;
 mod emergency;
 mod files;
 mod listen;
+mod socket;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -102,7 +103,10 @@ impl Attempt<'_> {
             let lacking: Vec<_> = lacking.iter().flat_map(|d| &d.paths).collect();
             self.listen(&settings, &lacking)?;
         }
-        self.start()?;
+        let lacking: Vec<usize> = lacking.iter().flat_map(|d| d.paths.iter().copied()).collect();
+        if !self.listen_by_socket(&lacking, true)? {
+            self.start()?;
+        }
         if self.policy.sshd.persist {
             self.enable();
         }
@@ -120,6 +124,8 @@ impl Attempt<'_> {
             let all: Vec<usize> = (0..self.judgement.gates.len()).collect();
             self.listen(&settings, &all.iter().collect::<Vec<_>>())?;
         }
+        let all: Vec<usize> = (0..self.judgement.gates.len()).collect();
+        self.listen_by_socket(&all, false)?;
         self.enable();
         Ok(())
     }
@@ -133,8 +139,9 @@ impl Attempt<'_> {
             let who = format!("{} (pid {}{unit})", escape(&stranger.name), stranger.pid);
             return Err(("sshd.listener.stranger", format!("{who} holds the port, and is not ended")));
         }
-        if self.snapshot.sshd.not_to_be_run && !self.policy.sshd.unmask {
-            return Err(("sshd.not-to-be-run", "/etc/ssh/sshd_not_to_be_run says that no sshd is to run".to_owned()));
+        if self.snapshot.sshd.not_to_be_run {
+            let why = "/etc/ssh/sshd_not_to_be_run says that no sshd is to run, and its units do not start where it is";
+            return Err(("sshd.not-to-be-run", why.to_owned()));
         }
         Ok(())
     }
