@@ -144,6 +144,19 @@ impl Booted {
         Host::live().run(&call).unwrap_or_else(|e| panic!("{words:?}: {e}"))
     }
 
+    /// Calls the program under test and kills it at the `number`th of these system calls; whether it came to its end.
+    pub fn killed_at(&self, calls: &str, number: u32, args: &[&str]) -> bool {
+        let leader = self.leader.expect("a booted host").to_string();
+        let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when={number}"));
+        let how = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let what = ["nsenter", "-t", &leader, "-a", "--", PROGRAM, "--json"];
+        let args = [&how, &what[..], args].concat();
+        let call = Call { deadline: DEADLINE, ..Call::new("strace", &args) };
+        let output = Host::live().run(&call).unwrap_or_else(|e| panic!("strace: {e}"));
+        // The exit statuses of the program end at 3.
+        (0..=3).contains(&output.status)
+    }
+
     /// Runs a shell script that must succeed, and gives what it prints.
     pub fn sh(&self, script: &str) -> String {
         let output = self.run(&format!("set -e\n{script}"));

@@ -1,0 +1,49 @@
+//! A repair that is killed on a booted host: the watcher that systemd runs takes it back, and nobody has to come by.
+
+use ssh_rescue::rehearse::drill::Sight::{Banner, TimedOut};
+
+use super::booted::Booted;
+use super::client::SOMEBODY;
+use super::seen::{differences, state, text};
+use super::walk::expect;
+
+/// A repair's own commits are renames: its intent, each of two steps begun and done, applied, confirmed.
+const COMMITS: usize = 7;
+/// Killed at so many of them, none is left.
+const BOUND: u32 = 30;
+
+/// Killed at each of its commits, the one by which it is confirmed among them, a repair leaves nothing or all of it.
+pub fn at_every_commit(host: &Booted) -> Result<(), String> {
+    host.sh(
+        "nft 'table inet fw { chain in { type filter hook input priority 0; ct state established accept; tcp dport 22 drop; }; }'
+         iptables -P INPUT DROP",
+    );
+    let before = state(host);
+    let mut taken_back = 0;
+    for commit in 1..BOUND {
+        let ended = host.killed_at("rename,renameat,renameat2", commit, &["repair"]);
+        // Each pass has one; it is gone when it has done its work.
+        host.sh("while systemctl list-units --all --plain --no-legend 'ssh-rescue-watch-*' | grep -q .; do sleep 0.05; done");
+        let history = host.rescue(&["history"]);
+        let repairs = history["repairs"].as_array().into_iter().flatten();
+        let left: Vec<_> = repairs.filter(|r| r["phase"] != "rolled-back" && r["phase"] != "undone").collect();
+        let phases: Vec<String> = left.iter().map(|r| text(&r["phase"])).filter(|phase| phase != "confirmed").collect();
+        expect(&format!("records left open at commit {commit}"), &phases, &vec![])?;
+        match left.first() {
+            Some(confirmed) => {
+                expect("a client after the repair", &host.wire.see(SOMEBODY), &[Banner; 2])?;
+                host.rescue(&["undo", &text(&confirmed["id"])]);
+            }
+            None => taken_back += 1,
+        }
+        expect(&format!("what commit {commit} leaves"), &differences(&before, &state(host)), &[vec![], vec![]])?;
+        if ended {
+            expect("whether all commits were met", &(taken_back >= COMMITS && !left.is_empty()), &true)?;
+            // It was systemd's, and not a child of the repair.
+            let started = host.sh("journalctl -q -o cat -u 'ssh-rescue-watch-*' | grep -c ^Started");
+            expect("watchers that systemd started", &started.trim().parse::<u32>().is_ok_and(|n| n >= commit), &true)?;
+            return expect("a client in the end", &host.wire.see(SOMEBODY), &[TimedOut; 2]);
+        }
+    }
+    Err(format!("a repair has more than {BOUND} commits"))
+}
