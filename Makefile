@@ -17,7 +17,7 @@ help:
 	@echo 'make install what the packages hold, into DESTDIR or this system (root)'
 	@echo 'make deb     the Debian package; make rpm: the other one; both in target/packages'
 	@echo 'make manuals man pages and completions, from what the command line says'
-	@echo 'make bench   benchmarks on scratch hosts; writes docs/benchmarks.md (root)'
+	@echo 'make bench   benchmarks on scratch and booted hosts; writes docs/benchmarks.md (root)'
 	@echo 'make oracle  the judge against the kernel, PAIRS of ruleset and source, from SEED on (root)'
 	@echo 'make fuzz    each fuzz target, FUZZ_RUNS inputs'
 
@@ -78,7 +78,9 @@ deny:
 	./scripts/deny
 
 bench: setup
-	$(CARGO) bench --locked
+	./scripts/hosts >/dev/null
+	$(CARGO) bench --locked --bench scale
+	$(CARGO) bench --locked --bench rescue
 
 fuzz:
 	./scripts/fuzz $(FUZZ_RUNS)

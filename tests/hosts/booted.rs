@@ -132,6 +132,11 @@ impl Booted {
         fs::read_to_string(self.console.path()).unwrap_or_default()
     }
 
+    /// A file of the host, as this machine sees it.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{inside}", self.leader.expect("a booted host")))
+    }
+
     /// Runs a shell script on the host.
     pub fn run(&self, script: &str) -> Output {
         self.enter(&["sh", "-c", script])

@@ -40,15 +40,12 @@ impl Client {
 const CONNECT: Duration = Duration::from_millis(1200);
 const BANNER: Duration = Duration::from_millis(6500);
 
-struct Question {
-    from: Client,
-    port: u16,
-}
+/// What is done where the clients are.
+type Errand = Box<dyn FnOnce() + Send>;
 
 /// A wire with a host's namespace at one end, `eth0` of two families, and clients at the other.
 pub struct Wire {
-    asks: Sender<Question>,
-    sights: Receiver<[Sight; 2]>,
+    errands: Sender<Errand>,
     /// The namespace that a host is to be booted in.
     pub namespace: PathBuf,
     /// Both threads end when what they wait for is gone.
@@ -59,17 +56,16 @@ pub struct Wire {
 impl Wire {
     pub fn lay() -> Wire {
         let (lend, borrowed) = channel();
-        let (asks, asked) = channel();
-        let (answer, sights) = channel();
-        let clients = thread::spawn(move || clients(&lend, &asked, &answer));
+        let (errands, sent) = channel();
+        let clients = thread::spawn(move || clients(&lend, &sent));
         let far: OwnedFd = borrowed.recv().expect("the clients' namespace");
         let (tell, told) = channel();
         let (release, hold) = channel();
         let host = thread::spawn(move || near(&far, &tell, &hold));
         let namespace = told.recv().expect("the host's namespace");
-        let wire = Wire { asks, sights, namespace, _release: release, _threads: [clients, host] };
-        // The clients' side sets its end up when it is asked for the first time.
-        wire.ask(SOMEBODY, 22);
+        let wire = Wire { errands, namespace, _release: release, _threads: [clients, host] };
+        // The clients' side sets its end up before its first errand.
+        wire.there(|| ());
         wire
     }
 
@@ -79,8 +75,24 @@ impl Wire {
     }
 
     pub fn ask(&self, from: Client, port: u16) -> [Sight; 2] {
-        self.asks.send(Question { from, port }).expect("the clients are there");
-        self.sights.recv().expect("the clients answer")
+        self.there(move || {
+            // A client that has been away must find the host anew.
+            ip_tool(&["-6", "neigh", "flush", "dev", "uplink"]);
+            // Both families at once: a lock-out of both costs one timeout.
+            thread::scope(|scope| {
+                [0, 1]
+                    .map(|n| scope.spawn(move || visit(from.addresses()[n], SocketAddr::new(ip(HOST[n].0), port))))
+                    .map(|t| t.join().expect("a client"))
+            })
+        })
+    }
+
+    /// Runs something in the clients' namespace, and gives what it gives.
+    pub fn there<T: Send + 'static>(&self, errand: impl FnOnce() -> T + Send + 'static) -> T {
+        let (tell, told) = channel();
+        let errand = Box::new(move || drop(tell.send(errand())));
+        self.errands.send(errand).expect("the clients are there");
+        told.recv().expect("the clients answer")
     }
 }
 
@@ -112,12 +124,12 @@ fn near(far: &OwnedFd, tell: &Sender<PathBuf>, hold: &Receiver<()>) {
     }
 }
 
-/// The clients' end: lends its namespace, sets its end up at the first question, then answers each.
-fn clients(lend: &Sender<OwnedFd>, asked: &Receiver<Question>, answer: &Sender<[Sight; 2]>) {
+/// The clients' end: lends its namespace, sets its end up when it is first needed, then runs each errand.
+fn clients(lend: &Sender<OwnedFd>, errands: &Receiver<Errand>) {
     let mut rtnl = enter();
     let namespace = File::open("/proc/thread-self/ns/net").expect("the clients' namespace");
     lend.send(namespace.into()).expect("somebody waits for it");
-    let Ok(_) = asked.recv() else { return };
+    let Ok(first) = errands.recv() else { return };
     let index = if_nametoindex("uplink").expect("the clients' end of the wire");
     rtnl.up(index).expect("set it up");
     for (address, prefix) in ROUTER {
@@ -128,18 +140,7 @@ fn clients(lend: &Sender<OwnedFd>, asked: &Receiver<Question>, answer: &Sender<[
             rtnl.add_address(index, ip(address), prefix).expect("an address of a client");
         }
     }
-    let mut sights = [Sight::TimedOut; 2];
-    while answer.send(sights).is_ok() {
-        let Ok(Question { from, port }) = asked.recv() else { return };
-        // A client that has been away must find the host anew.
-        ip_tool(&["-6", "neigh", "flush", "dev", "uplink"]);
-        // Both families at once: a lock-out of both costs one timeout.
-        sights = thread::scope(|scope| {
-            [0, 1]
-                .map(|n| scope.spawn(move || visit(from.addresses()[n], SocketAddr::new(ip(HOST[n].0), port))))
-                .map(|t| t.join().expect("a client"))
-        });
-    }
+    std::iter::once(first).chain(errands).for_each(|errand| errand());
 }
 
 fn visit(source: IpAddr, target: SocketAddr) -> Sight {

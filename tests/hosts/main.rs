@@ -11,6 +11,7 @@ mod lockouts;
 mod meant;
 mod reboot;
 mod seen;
+mod service;
 mod sshd;
 mod walk;
 
