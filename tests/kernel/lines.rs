@@ -36,7 +36,11 @@ pub enum Sure {
 pub const A: &str = "198.51.100.7";
 pub const B: &str = "203.0.113.9";
 pub const SIX: &str = "2001:db8:100::7";
+/// The first address of its net, which is that of any of its routers.
+pub const ROUTERS: &str = "2001:db8:100::";
 
+/// Calls of ip(8), one a line.
+pub const IP: &str = "ip";
 pub const NFT: &str = "nft";
 pub const IPSET: &str = "ipset";
 /// Of both back-ends, one after the other.
@@ -164,6 +168,7 @@ fn load(host: &Host, line: &Line, backend: &str) -> Result<(), String> {
         let (program, args): (String, &[&str]) = match *tool {
             NFT => (tool.to_string(), &["-f", "-"]),
             IPSET => (tool.to_string(), &["restore"]),
+            IP => (tool.to_string(), &["-batch", "-"]),
             IPTABLES | IP6TABLES => (format!("{tool}-{backend}-restore"), &[]),
             named => (format!("{named}-restore"), &[]),
         };

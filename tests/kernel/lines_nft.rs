@@ -2,7 +2,7 @@
 
 use ssh_rescue::rehearse::probe::Answer::{HalfOpen, Icmp, Open, Reset, Silent};
 
-use super::lines::{A, B, Line, NFT, SIX, line};
+use super::lines::{A, B, IP, Line, NFT, ROUTERS, SIX, line};
 
 pub const LINES: &[Line] = &[
     line!("an accept ends its own base chain only", [NFT "table inet a { chain x { type filter hook input priority -10; accept; }; }
@@ -58,11 +58,16 @@ pub const LINES: &[Line] = &[
     line!("a redirected connection is barred by the new port", [NFT "table inet n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2222; }; }
          table inet t { chain x { type filter hook input priority 0; tcp dport 2222 drop; }; }"], A: Silent),
     line!("a redirect to a port without a listener is refused", [NFT "table inet n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2223; }; }"], A: Reset),
+    line!("a redirect on an interface without an address drops", [IP "address del 192.0.2.10/24 dev eth0\naddress add 192.0.2.10/32 dev lo\nroute add default dev eth0",
+         NFT "table inet n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2222; }; }"], A: Silent, SIX: Open(2222)),
     line!("ct status dnat lets a forwarded port in", [NFT "table inet n { chain x { type nat hook prerouting priority -100; ip saddr 198.51.100.7 tcp dport 22 redirect to :2222; }; }
          table inet t { chain x { type filter hook input priority 0; policy drop; ct status dnat accept; }; }"], A: Open(2222), B: Silent),
     line!("the original port is kept by conntrack", [NFT "table inet n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2222; }; }
          table inet t { chain x { type filter hook input priority 0; meta l4proto tcp ct original proto-dst 22 drop; }; }"], A: Silent),
     line!("fib types are in the host's order", [NFT "in: fib daddr type local drop"], A: Silent),
+    line!("an anycast address is of fib type 4", [IP "route add anycast 198.51.100.7 dev eth0 table local", NFT "in: fib saddr type anycast drop"], A: Silent, B: Open(22)),
+    line!("where no rule parts them the tables main and local are one", [IP "route add anycast 198.51.100.7 dev eth0 table main", NFT "in: fib saddr type anycast drop"], A: Silent, B: Open(22)),
+    line!("the address of an IPv6 net is anycast", [IP "route add 2001:db8:100::/64 dev eth0", NFT "in: fib saddr type anycast drop"], ROUTERS: Silent, SIX: Open(22)),
     line!("a source with a route back is not missing", [NFT "in: fib saddr . iif oif missing drop"], A: Open(22)),
     line!("ingress comes before everything", [NFT "table netdev n { chain x { type filter hook ingress device \"eth0\" priority 0; ip saddr 198.51.100.7 drop; }; }
          table inet t { chain x { type filter hook prerouting priority -400; accept; }; }"], A: Silent, B: Open(22)),

@@ -2,7 +2,7 @@
 
 use ssh_rescue::rehearse::probe::Answer::{HalfOpen, Icmp, Open, Reset, Silent};
 
-use super::lines::{A, B, IP6TABLES, IPSET, IPTABLES, LEGACY, Line, NFT, SIX, line};
+use super::lines::{A, B, IP, IP6TABLES, IPSET, IPTABLES, LEGACY, Line, NFT, ROUTERS, SIX, line};
 
 pub const LINES: &[Line] = &[
     line!("legacy drops what nf_tables accepts", [NFT "in: accept", LEGACY "*filter\n:INPUT DROP [0:0]\nCOMMIT\n"],
@@ -59,6 +59,8 @@ pub const LINES: &[Line] = &[
         A: Silent),
     line!("types of addresses of IPv6", [IP6TABLES "in: -m addrtype ! --dst-type LOCAL -j DROP; -m addrtype --src-type LOCAL -j DROP; -m addrtype --src-type UNICAST -j DROP"],
         SIX: Silent),
+    line!("the address of an IPv6 net is anycast to x_tables",
+        [IP "route add 2001:db8:100::/64 dev eth0", IP6TABLES "in: -m addrtype --src-type ANYCAST -j DROP"], ROUTERS: Silent, SIX: Open(22)),
     line!("types of addresses of one interface", [IPTABLES "in: -m addrtype --dst-type LOCAL --limit-iface-in -j DROP"], A: Silent),
     line!("no MAC header to x_tables", [IPTABLES "in: -m mac --mac-source 02:00:00:00:00:77 -j DROP; -m mac ! --mac-source 02:00:00:00:00:77 -j DROP"], A: Open(22)),
     line!("marks of x_tables", [IPTABLES "*mangle\n-A PREROUTING -s 198.51.100.7 -j MARK --set-xmark 0x12/0xff\n-A PREROUTING -j MARK --or-mark 0x100\nCOMMIT\n*filter\n-A INPUT -m mark --mark 0x112/0xfff -j DROP\nCOMMIT\n"],

@@ -30,6 +30,7 @@ mod saved;
 mod scratch;
 mod sshd;
 mod torn;
+mod traced;
 mod tracer;
 mod varlink;
 mod verified;

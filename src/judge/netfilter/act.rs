@@ -320,13 +320,12 @@ impl<'a> Walk<'a> {
         Done::Gone
     }
 
+    /// None: the interface has no address.
     fn redirect_address(&self, interface: u32, family: Family) -> Option<u128> {
         let own = crate::facts::number(self.path.address);
-        if interface == self.path.ifindex && family == self.path.family && family == Family::Ipv6 {
-            // Which of several IPv6 addresses the kernel selects is not known; the one asked for is as good.
-            return Some(own);
-        }
-        first_address(self.net, interface, family).or((interface == self.path.ifindex).then_some(own))
+        // Which of several IPv6 addresses the kernel selects is not known; the one asked for is as good.
+        let good = self.net.addresses.present().is_none() || family == Family::Ipv6 && self.owns(interface, own);
+        if good { Some(own) } else { first_address(self.net, interface, family) }
     }
 
     fn reject(&mut self, fork: Fork, with: RejectWith) -> Done {

@@ -25,6 +25,7 @@ pub struct Routes {
     /// The host's own addresses.
     pub own: AddrSet,
     pub broadcast: AddrSet,
+    pub anycast: AddrSet,
 }
 
 impl Routes {
@@ -39,6 +40,7 @@ impl Routes {
             known: matches!(net.routes, Seen::Present(_)),
             own,
             broadcast: AddrSet::empty(family),
+            anycast: AddrSet::empty(family),
         };
         let Seen::Present(all) = &net.routes else { return routes };
         for table in TABLES {
@@ -57,6 +59,11 @@ impl Routes {
                 match route.kind {
                     RouteKind::Local => routes.own.union_with(&sources),
                     RouteKind::Broadcast => routes.broadcast.union_with(&sources),
+                    RouteKind::Anycast => routes.anycast.union_with(&sources),
+                    RouteKind::Unicast if has_routers(route) => {
+                        let routers = AddrSet::single(route.destination.network());
+                        routes.anycast.union_with(&sources.intersection(&routers));
+                    }
                     _ => {}
                 }
                 routes.unreachable.subtract(&sources);
@@ -99,19 +106,25 @@ impl Routes {
                 broadcast.insert(u128::from(u32::MAX), u128::from(u32::MAX));
                 take(RTN_BROADCAST, broadcast);
                 take(RTN_MULTICAST, AddrSet::range(family, 0xe000_0000, 0xefff_ffff));
+                take(RTN_ANYCAST, self.anycast.clone());
             }
             Family::Ipv6 => {
                 take(RTN_MULTICAST, AddrSet::range(family, 0xff << 120, u128::MAX));
-                let mut dead = self.unreachable.clone();
-                for reach in self.reaches.iter().filter(|r| r.kind == RouteKind::Unreachable) {
-                    dead.union_with(&reach.sources);
-                }
-                take(RTN_UNREACHABLE, dead);
+                take(RTN_BLACKHOLE, self.of_kind(RouteKind::Blackhole, family));
+                take(RTN_PROHIBIT, self.of_kind(RouteKind::Prohibit, family));
+                take(RTN_UNREACHABLE, self.unreachable.union(&self.of_kind(RouteKind::Unreachable, family)));
+                take(RTN_ANYCAST, self.anycast.clone());
             }
         }
         take(RTN_UNICAST, AddrSet::full(family));
         out.retain(|(_, set)| !set.is_empty());
         out
+    }
+
+    fn of_kind(&self, kind: RouteKind, family: Family) -> AddrSet {
+        let mut all = AddrSet::empty(family);
+        self.reaches.iter().filter(|r| r.kind == kind).for_each(|r| all.union_with(&r.sources));
+        all
     }
 
     /// The sources to which an ordinary route leads, by the interface that is taken.
@@ -131,6 +144,11 @@ impl Routes {
     }
 }
 
+/// Whether the address of the net stands for any of its routers (RFC 4291 2.6.1, the kernel's `ipv6_anycast_destination`).
+fn has_routers(route: &Route) -> bool {
+    route.family == Family::Ipv6 && route.gateway.is_none() && route.destination.prefix_len() < 127
+}
+
 /// RTN_* of linux/rtnetlink.h.
 pub const RTN_UNSPEC: u8 = 0;
 pub const RTN_UNICAST: u8 = 1;
@@ -138,6 +156,7 @@ pub const RTN_LOCAL: u8 = 2;
 pub const RTN_BROADCAST: u8 = 3;
 pub const RTN_ANYCAST: u8 = 4;
 pub const RTN_MULTICAST: u8 = 5;
+pub const RTN_BLACKHOLE: u8 = 6;
 pub const RTN_UNREACHABLE: u8 = 7;
 pub const RTN_PROHIBIT: u8 = 8;
 

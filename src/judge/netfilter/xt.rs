@@ -5,7 +5,7 @@ use super::cond::{Cond, pattern};
 use super::flow::{Doubt, Packet, Phase, Tracking};
 use super::load::tcp_flags;
 use super::route::{
-    RTN_ANYCAST, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE, RTN_UNSPEC, link,
+    RTN_ANYCAST, RTN_BLACKHOLE, RTN_LOCAL, RTN_MULTICAST, RTN_PROHIBIT, RTN_UNICAST, RTN_UNREACHABLE, RTN_UNSPEC, link,
 };
 use super::u32::u32_tests;
 use super::walk::Walk;
@@ -247,9 +247,13 @@ impl Walk<'_> {
                 let own = self.routes.own.ranges().filter(|(a, _)| device.is_none_or(|d| self.owns(d, *a)));
                 own.for_each(|(a, b)| routed.insert(a, b));
             }
+            if of(RTN_ANYCAST) {
+                routed.union_with(&self.routes.anycast);
+            }
             if of(RTN_UNREACHABLE) {
+                let dead = |kind| [RTN_UNREACHABLE, RTN_BLACKHOLE, RTN_PROHIBIT].contains(&kind);
                 let types = self.routes.source_types(family);
-                types.iter().filter(|(k, _)| *k == RTN_UNREACHABLE).for_each(|(_, dead)| routed.union_with(dead));
+                types.iter().filter(|(kind, _)| dead(*kind)).for_each(|(_, sources)| routed.union_with(sources));
             }
             set = set.intersection(&routed);
         }
