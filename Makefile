@@ -12,7 +12,7 @@ help:
 	@echo 'make test    all tests, with the tools that they need (root)'
 	@echo 'make build   the release binary, target/release/ssh-rescue'
 	@echo 'make static  one file that runs on every distribution, target/static/ssh-rescue'
-	@echo 'make lint    formatting, clippy, man pages'
+	@echo 'make lint    formatting, clippy, man pages, the fuzz targets'
 	@echo 'make deny    advisories, licences, bans and sources of the dependencies'
 	@echo 'make install what the packages hold, into DESTDIR or this system (root)'
 	@echo 'make deb     the Debian package; make rpm: the other one; both in target/packages'
@@ -41,6 +41,7 @@ drill: setup build
 lint: man
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) check --manifest-path tests/fuzz/Cargo.toml --all-targets --locked
 
 man:
 	for page in packaging/man/*.[158]; do [ ! -e "$$page" ] || mandoc -T lint -W warning "$$page" || exit 1; done

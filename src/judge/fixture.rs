@@ -8,35 +8,34 @@ pub const V4: &str = "192.0.2.10";
 pub const V6: &str = "2001:db8::10";
 
 pub fn healthy() -> Snapshot {
+    let net = Net {
+        links: Seen::Present(vec![Link {
+            index: 2,
+            name: "eth0".into(),
+            kind: 1,
+            up: true,
+            loopback: false,
+            arp: false,
+            group: 0,
+            mac: None,
+            master: None,
+            driver: None,
+            xdp: false,
+        }]),
+        addresses: Seen::Present(vec![address(V4, 24), address(V6, 64)]),
+        routes: Seen::Present(vec![default_route("0.0.0.0/0"), default_route("::/0")]),
+        policy_routing: false,
+        rp_filter: Vec::new(),
+    };
+    let firewall = Firewall {
+        nft: Seen::Absent,
+        legacy4: Seen::Absent,
+        legacy6: Seen::Absent,
+        ipsets: Seen::Absent,
+        outside: Vec::new(),
+    };
+    let bare = Snapshot::rules_alone(net, firewall);
     Snapshot {
-        privileged: true,
-        net: Net {
-            links: Seen::Present(vec![Link {
-                index: 2,
-                name: "eth0".into(),
-                kind: 1,
-                up: true,
-                loopback: false,
-                arp: false,
-                group: 0,
-                mac: None,
-                master: None,
-                driver: None,
-                xdp: false,
-            }]),
-            addresses: Seen::Present(vec![address(V4, 24), address(V6, 64)]),
-            routes: Seen::Present(vec![default_route("0.0.0.0/0"), default_route("::/0")]),
-            policy_routing: false,
-            rp_filter: Vec::new(),
-        },
-        firewall: Firewall {
-            nft: Seen::Absent,
-            legacy4: Seen::Absent,
-            legacy6: Seen::Absent,
-            ipsets: Seen::Absent,
-            outside: Vec::new(),
-        },
-        owners: Owners { ufw: Seen::Absent, firewalld: Seen::Absent, fail2ban_running: false, docker_running: false },
         listeners: Seen::Present(vec![listener("0.0.0.0", 22), listener("::", 22)]),
         sshd: Sshd {
             binary: Seen::Present(Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()] }),
@@ -46,25 +45,10 @@ pub fn healthy() -> Snapshot {
                 unit("ssh.service", "active", "enabled"),
                 unit("ssh.socket", "inactive", "disabled"),
             ]),
-            processes: Vec::new(),
-            not_to_be_run: false,
-            privsep_dir: Seen::Absent,
-            files: SshdFiles::default(),
-            logins: Logins::default(),
-            start_failed: None,
-            trials: Vec::new(),
+            ..bare.sshd
         },
-        wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
-        resources: Resources {
-            disks: Vec::new(),
-            memory_total: 1 << 30,
-            memory_available: 1 << 29,
-            boot_time: 0,
-            conntrack: None,
-            package_manager: None,
-        },
-        boot: Boot::nothing(),
-        written: Vec::new(),
+        resources: Resources { memory_total: 1 << 30, memory_available: 1 << 29, ..bare.resources },
+        ..bare
     }
 }
 

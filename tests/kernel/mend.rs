@@ -1,7 +1,7 @@
 //! From rules to a plan to the kernel: what is judged, what is planned, and what a client sees then.
 
 use ssh_rescue::apply::insert;
-use ssh_rescue::facts::{Boot, Logins, Owners, Resources, Seen, Snapshot, Sshd, SshdFiles, Wrappers};
+use ssh_rescue::facts::{Seen, Snapshot};
 use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::judge::{Verdict, judge};
 use ssh_rescue::observe::firewall::firewall;
@@ -148,37 +148,8 @@ const CASES: &[Case] = &[
 ];
 
 fn snapshot(host: &Host) -> Snapshot {
-    Snapshot {
-        privileged: true,
-        net: net(65534),
-        firewall: firewall(host),
-        owners: Owners { ufw: Seen::Absent, firewalld: Seen::Absent, fail2ban_running: false, docker_running: false },
-        listeners: Seen::Present(Vec::new()),
-        sshd: Sshd {
-            binary: Seen::Absent,
-            test: Seen::Absent,
-            settings: Seen::Absent,
-            units: Seen::Absent,
-            processes: Vec::new(),
-            not_to_be_run: false,
-            privsep_dir: Seen::Absent,
-            files: SshdFiles::default(),
-            logins: Logins::default(),
-            start_failed: None,
-            trials: Vec::new(),
-        },
-        wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
-        resources: Resources {
-            disks: Vec::new(),
-            memory_total: 0,
-            memory_available: 0,
-            boot_time: 0,
-            conntrack: None,
-            package_manager: None,
-        },
-        boot: Boot::nothing(),
-        written: Vec::new(),
-    }
+    let bare = Snapshot::rules_alone(net(65534), firewall(host));
+    Snapshot { listeners: Seen::Present(Vec::new()), ..bare }
 }
 
 /// What the case did otherwise than expected.

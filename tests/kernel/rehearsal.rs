@@ -13,37 +13,7 @@ use super::clone::raw;
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, root, tool};
 
 pub fn snapshot(firewall: Firewall) -> Snapshot {
-    Snapshot {
-        privileged: true,
-        net: net(1),
-        firewall,
-        owners: Owners { ufw: Seen::Absent, firewalld: Seen::Absent, fail2ban_running: false, docker_running: false },
-        listeners: Seen::Absent,
-        sshd: Sshd {
-            binary: Seen::Absent,
-            test: Seen::Absent,
-            settings: Seen::Absent,
-            units: Seen::Absent,
-            processes: Vec::new(),
-            not_to_be_run: false,
-            privsep_dir: Seen::Absent,
-            files: SshdFiles::default(),
-            logins: Logins::default(),
-            start_failed: None,
-            trials: Vec::new(),
-        },
-        wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },
-        resources: Resources {
-            disks: Vec::new(),
-            memory_total: 0,
-            memory_available: 0,
-            boot_time: 0,
-            conntrack: None,
-            package_manager: None,
-        },
-        boot: Boot::nothing(),
-        written: Vec::new(),
-    }
+    Snapshot::rules_alone(net(1), firewall)
 }
 
 /// Everybody is blocked by the firewall, on one path for each family.

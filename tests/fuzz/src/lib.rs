@@ -121,7 +121,8 @@ fn no_net() -> Net {
 /// A host with nothing on it but these TCP wrappers and this sshd.
 pub fn host(wrappers: Wrappers, test: Seen<ConfigTest>, settings: Seen<Settings>, units: Seen<Vec<Unit>>) -> Snapshot {
     let binary = Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()] };
-    let process = Process { pid: 7, name: "sshd".into(), exe: Some("/usr/sbin/sshd".into()), state: 'S' };
+    let process =
+        Process { pid: 7, name: "sshd".into(), title: String::new(), exe: Some("/usr/sbin/sshd".into()), state: 'S' };
     let owner = SocketOwner { pid: 7, name: "sshd".into(), exe: Some("/usr/sbin/sshd".into()), unit: None, state: 'S' };
     let listener = |address| Listener {
         address,
@@ -134,32 +135,12 @@ pub fn host(wrappers: Wrappers, test: Seen<ConfigTest>, settings: Seen<Settings>
         owners: Seen::Present(vec![owner.clone()]),
         greeting: None,
     };
+    let bare = Snapshot::rules_alone(no_net(), no_rules());
     Snapshot {
-        privileged: true,
-        net: no_net(),
-        firewall: no_rules(),
-        owners: Owners { ufw: Seen::Absent, firewalld: Seen::Absent, fail2ban_running: false, docker_running: false },
         listeners: Seen::Present([IpAddr::from([0; 4]), IpAddr::from([0; 16])].map(listener).to_vec()),
-        sshd: Sshd {
-            binary: Seen::Present(binary),
-            test,
-            settings,
-            units,
-            processes: vec![process],
-            not_to_be_run: false,
-            privsep_dir: Seen::Absent,
-            files: SshdFiles::default(),
-            trials: Vec::new(),
-        },
+        sshd: Sshd { binary: Seen::Present(binary), test, settings, units, processes: vec![process], ..bare.sshd },
         wrappers,
-        resources: Resources {
-            disks: Vec::new(),
-            memory_total: 0,
-            memory_available: 0,
-            boot_time: 0,
-            conntrack: None,
-            package_manager: None,
-        },
+        ..bare
     }
 }
 
