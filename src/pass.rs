@@ -194,7 +194,7 @@ pub fn walk(
     for _ in 0..ROUNDS {
         let plan = match decision {
             Decision::Healthy => {
-                if !dry_run && !idle {
+                if !dry_run && !idle && !snapshot.at_rest {
                     // What a later repair may fall back on; that it could not be kept is no reason to fail.
                     let _ = keep_healthy(host, state, policy, &snapshot);
                 }

@@ -75,6 +75,9 @@ impl Aim {
         let lacking = || demands.iter().filter(|d| matches!(d.firewall, Standing::Lacking { .. })).map(key);
         let promised = lacking().filter(|key| !inserts.is_empty() && open(key)).map(|key| (Gate::Firewall, key));
         let mut tried: Vec<Gate> = plan.steps.iter().filter_map(works_on).collect();
+        if snapshot.at_rest && plan.steps.iter().any(|s| matches!(s, Step::Persist { .. })) {
+            tried.push(Gate::Firewall);
+        }
         tried.dedup();
         let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning);
         let mended: Vec<_> = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).map(|f| f.code).collect();

@@ -104,7 +104,7 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__check)
-            opts="-h --ruleset --backend --ifindex --interface --port --to --json --policy --help"
+            opts="-h --ruleset --backend --ifindex --interface --port --to --root --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -131,6 +131,10 @@ _ssh__rescue() {
                     return 0
                     ;;
                 --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --root)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -214,12 +218,16 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__history)
-            opts="-h --json --policy --help"
+            opts="-h --root --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --policy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -344,12 +352,16 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__repair)
-            opts="-h --dry-run --alone --json --policy --help"
+            opts="-h --dry-run --alone --root --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --policy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -380,12 +392,16 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__undo)
-            opts="-h --json --policy --help"
+            opts="-h --root --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --policy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

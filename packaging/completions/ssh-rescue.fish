@@ -46,6 +46,7 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l ifindex 
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l interface -d 'The interface that clients come in by [for a ruleset: eth0; for this host: those that the policy names, or that have a default route]' -r
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l port -d 'The port that clients connect to [default: the policy\'s]' -r
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l to -d 'The local address that clients connect to; may be given again [for a ruleset: 192.0.2.10 and 2001:db8::10; for this host: its global addresses]' -r
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l root -d 'The files of a disk that is mounted at this folder, instead of this host: what its next boot would bring about. No program of it is run, and nothing of it leads out of the folder. Its policy is the one that lies on it' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand check" -s h -l help -d 'Print help'
@@ -61,6 +62,7 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l policy
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l force -d 'Write over the SVG file that is there'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l root -d 'The files of a disk that is mounted at this folder, instead of this host: what its next boot would bring about. No program of it is run, and nothing of it leads out of the folder. Its policy is the one that lies on it' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l dry-run -d 'Rehearse the repair, and stop before anything of this host is changed'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand repair" -l alone -d 'Do it in this process, also where an agent answers'
@@ -79,9 +81,11 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -s h -l h
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand agent" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand agent" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand agent" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -l root -d 'The files of a disk that is mounted at this folder, instead of this host: what its next boot would bring about. No program of it is run, and nothing of it leads out of the folder. Its policy is the one that lies on it' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand history" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand undo" -l root -d 'The files of a disk that is mounted at this folder, instead of this host: what its next boot would bring about. No program of it is run, and nothing of it leads out of the folder. Its policy is the one that lies on it' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand undo" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand undo" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand undo" -s h -l help -d 'Print help'

@@ -7,6 +7,7 @@ pub mod files;
 pub mod firewalld;
 pub mod flush;
 pub mod iptables;
+pub mod links;
 pub mod nft;
 pub mod sshd;
 mod step;
@@ -61,6 +62,10 @@ pub enum StepError {
     },
     #[error("{unit} does not come up: it is {state}")]
     Unit { unit: String, state: String },
+    #[error("its host must run for it to be taken back")]
+    Running,
+    #[error("{what} cannot be done on a disk that does not run")]
+    AtRest { what: String },
     #[error("somebody has changed {what} since")]
     Changed { what: String },
 }

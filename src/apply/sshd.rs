@@ -40,7 +40,9 @@ fn pair(host: &Host, key: &NewKey) -> Result<Pair, StepError> {
     let path = folder.path().join("key");
     let text = path.to_string_lossy();
     tool(host, "ssh-keygen", &["-q", "-t", &key.kind, "-N", "", "-f", &text], &[], KEYGEN)?;
-    let (private, public) = (host.read(&path)?, host.read(&public(&path))?);
+    // Of this machine, whatever disk the key is for.
+    let here = host.here();
+    let (private, public) = (here.read(&path)?, here.read(&public(&path))?);
     Ok(Pair { key: key.clone(), private, public })
 }
 
@@ -83,7 +85,7 @@ pub fn take_keys_back(host: &Host, keys: &[MadeKey]) -> Result<(), StepError> {
 }
 
 /// The public half beside a key.
-fn public(path: &Path) -> std::path::PathBuf {
+pub fn public(path: &Path) -> std::path::PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");
     name.into()

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{StepError, emergency, files, firewalld, flush, insert_by_tool, nft, sshd, ufw, units};
+use super::{StepError, emergency, files, firewalld, flush, insert_by_tool, links, nft, sshd, ufw, units};
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
 use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
@@ -96,6 +96,9 @@ impl<'a> Work<'a> {
     /// Makes step `index` of the entry's plan. What undoes it is on the disk before the host is touched.
     pub(super) fn make(&mut self, entry: &mut Entry, index: usize) -> Result<(), StepError> {
         let Some(step) = entry.plan.steps.get(index).cloned() else { return Ok(()) };
+        if self.snapshot.at_rest && !step.is_of_files() {
+            return Err(StepError::AtRest { what: words(&step) });
+        }
         match &step {
             Step::Nft { family, table, inserts, .. } => {
                 let at = TableInserts {
@@ -198,6 +201,11 @@ impl<'a> Work<'a> {
                 let sshd = self.sshd().ok_or_else(missing)?.to_owned();
                 self.begin(entry, Undo::Emergency)?;
                 emergency::start(self.host, &sshd, config, keys)?;
+            }
+            Step::EnableUnit { unit } if self.snapshot.at_rest => {
+                let links = links::wanted(self.host, unit)?;
+                self.begin(entry, Undo::Links { links: links.clone() })?;
+                links::make(self.host, &links)?;
             }
             Step::EnableUnit { unit } => {
                 self.begin(entry, Undo::Enabled { unit: unit.clone() })?;

@@ -1,14 +1,28 @@
 //! `ssh-rescue history`
 
+use clap::Args;
 use serde_json::json;
 
+use super::disk::Disk;
 use super::screen::{Tone, clean};
 use super::{CliError, Context, Status};
 use crate::plan::words;
-use crate::record::{Entry, Phase, StateDir, history};
+use crate::record::{self, Entry, Phase, StateDir, history};
 
-pub fn run(context: &Context) -> Result<Status, CliError> {
-    let history = history(&context.host, &StateDir::default())?;
+#[derive(Debug, Args)]
+pub struct History {
+    #[command(flatten)]
+    disk: Disk,
+}
+
+impl History {
+    pub fn run(&self, context: &Context) -> Result<Status, CliError> {
+        let host = self.disk.host(context)?;
+        show(context, history(&host, &StateDir::of(&host))?)
+    }
+}
+
+fn show(context: &Context, history: record::History) -> Result<Status, CliError> {
     if context.json {
         let unreadable = history.unreadable.iter().map(|(id, error)| json!({"id": id, "error": crate::chain(error)}));
         let unreadable: Vec<_> = unreadable.collect();

@@ -4,6 +4,7 @@
 mod agent;
 mod ask;
 mod check;
+mod disk;
 mod drill;
 mod explain;
 mod history;
@@ -75,7 +76,7 @@ enum Verb {
     /// Watch over this host and repair it by itself; the service runs this
     Agent,
     /// List what was repaired on this host
-    History,
+    History(history::History),
     /// Take a repair back
     Undo(undo::Undo),
     /// Check, show or write the policy
@@ -121,6 +122,14 @@ enum CliError {
     Agent(#[from] AgentError),
     #[error(transparent)]
     Ask(#[from] AskError),
+    #[error("open the disk at {root}")]
+    Disk {
+        root: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("that is the root of this host, which runs: leave --root out")]
+    Running,
     #[error("no clock reaches so far")]
     Long,
     #[error("{} is there already: it is not written over", clean(&.0.to_string_lossy()))]
@@ -185,7 +194,7 @@ impl Verb {
             Verb::Hold(verb) => verb.run(context),
             Verb::Release => hold::release(context),
             Verb::Agent => agent::run(context),
-            Verb::History => history::run(context),
+            Verb::History(verb) => verb.run(context),
             Verb::Undo(verb) => verb.run(context),
             Verb::Policy(verb) => verb.run(context),
             Verb::Drill(verb) => verb.run(context),

@@ -1,18 +1,16 @@
 //! Reading the policy file, if nobody but its owner can have written it.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::Metadata;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::libc;
 use nix::unistd::geteuid;
 use thiserror::Error;
 
 use super::CliError;
 use super::screen::clean;
-use crate::host::Host;
+use crate::host::{FileError, Host};
 use crate::policy::{POLICY_LIMIT, Policy, parse};
 
 /// Where the policy is, unless `--policy` names another file.
@@ -50,7 +48,9 @@ pub enum PolicyFileError {
 /// Reads and validates the policy: of the file named, or of [`PATH`], or the default where that is not there.
 pub fn load(host: &Host, named: Option<&Path>) -> Result<(Policy, Source), CliError> {
     let path = named.unwrap_or(Path::new(PATH));
-    let text = match read(host, path) {
+    // A file that is named is one of this machine, whatever disk the policy is for.
+    let place = if named.is_some() { host.here() } else { *host };
+    let text = match read(&place, path) {
         Err(PolicyFileError::Io { action: "open", source, .. })
             if named.is_none() && source.kind() == ErrorKind::NotFound =>
         {
@@ -68,18 +68,14 @@ pub fn load(host: &Host, named: Option<&Path>) -> Result<(Policy, Source), CliEr
 
 fn read(host: &Host, path: &Path) -> Result<String, PolicyFileError> {
     let io = |action| move |source| PolicyFileError::Io { action, path: path.to_owned(), source };
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC | libc::O_NOCTTY)
-        .open(path)
-        .map_err(io("open"))?;
+    let mut file = host.open_file(path).map_err(|error| match error {
+        FileError::Io { action, source, .. } => io(action)(source),
+        _ => PolicyFileError::NotRegular(path.to_owned()),
+    })?;
     let found = file.metadata().map_err(io("stat"))?;
-    if !found.is_file() {
-        return Err(PolicyFileError::NotRegular(path.to_owned()));
-    }
     trusted(host, path, "it", &found, 0o022)?;
-    for folder in folders(path, &file).map_err(io("find the folder of"))? {
-        let found = std::fs::metadata(&folder).map_err(io("stat the folder of"))?;
+    for folder in folders(host, path).map_err(io("find the folder of"))? {
+        let found = host.metadata(&folder).map_err(io("stat the folder of"))?;
         // In a sticky folder nobody can replace another's file; a folder of root's own group is root's.
         let sticky = found.mode() & 0o1000 != 0;
         let denied = if sticky {
@@ -101,9 +97,8 @@ fn read(host: &Host, path: &Path) -> Result<String, PolicyFileError> {
 }
 
 /// Every folder above the file: by the name that it was opened by, and by where it really is.
-fn folders(path: &Path, file: &File) -> io::Result<Vec<PathBuf>> {
-    let named = std::path::absolute(path)?;
-    let real = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+fn folders(host: &Host, path: &Path) -> io::Result<Vec<PathBuf>> {
+    let (named, real) = (std::path::absolute(path)?, host.real(path)?);
     let mut folders: Vec<PathBuf> = named.ancestors().chain(real.ancestors()).skip(1).map(Path::to_owned).collect();
     folders.retain(|f| *f != real && *f != named);
     folders.sort();

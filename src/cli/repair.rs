@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::ask::{Agent, AskError};
+use super::disk::{About, Disk};
 use super::screen::{Screen, Tone, clean, wrap};
 use super::{CliError, Context, Status, report};
 use crate::judge::Verdict;
@@ -19,12 +20,16 @@ pub struct Repair {
     /// Do it in this process, also where an agent answers
     #[arg(long)]
     alone: bool,
+    #[command(flatten)]
+    disk: Disk,
 }
 
 impl Repair {
     pub fn run(&self, context: &Context) -> Result<Status, CliError> {
-        let (policy, _) = context.policy()?;
-        if let Some(mut agent) = (context.policy.is_none() && !self.alone).then(Agent::reach).flatten() {
+        let host = self.disk.host(context)?;
+        let policy = self.disk.policy(context, &host)?;
+        let live = self.disk.root.is_none();
+        if let Some(mut agent) = (live && context.policy.is_none() && !self.alone).then(Agent::reach).flatten() {
             let asked = json!({"dry_run": self.dry_run, "color": context.screen.is_rich()});
             match agent.call("Repair", &asked) {
                 Ok(answer) => return context.told(&answer),
@@ -35,11 +40,12 @@ impl Repair {
                 Err(_) => {}
             }
         }
-        let report = pass::repair(&context.host, &StateDir::default(), &policy, self.dry_run)?;
+        let report = pass::repair(&host, &StateDir::of(&host), &policy, self.dry_run)?;
         if context.json {
             context.machine(&report)?;
         } else {
-            context.people(&words(&report, self.dry_run, context.screen.is_rich()))?;
+            let about = About::of(&host, &report.before);
+            context.people(&told(&report, self.dry_run, context.screen.is_rich(), about.as_ref()))?;
         }
         Ok(Status::of(report.after.as_ref().unwrap_or(&report.before).verdict))
     }
@@ -47,12 +53,18 @@ impl Repair {
 
 /// What came of a repair, for people.
 pub fn words(report: &Report, dry_run: bool, rich: bool) -> String {
+    told(report, dry_run, rich, None)
+}
+
+/// The same, of this host or of a disk.
+fn told(report: &Report, dry_run: bool, rich: bool, disk: Option<&About>) -> String {
     let screen = Screen::of_client(rich);
     let (tone, word, what) = match report.outcome {
         Outcome::Healthy => (Tone::Good, "HEALTHY", "nothing had to be changed"),
         Outcome::Repaired if report.before.verdict == Verdict::AtRisk => {
             (Tone::Good, "REPAIRED", "clients could connect, and will go on to")
         }
+        Outcome::Repaired if disk.is_some() => (Tone::Good, "REPAIRED", "clients can connect after the next boot"),
         Outcome::Repaired => (Tone::Good, "REPAIRED", "clients can connect again"),
         Outcome::Refused if dry_run && report.plan.is_some() => {
             (Tone::Warn, "DRY RUN", "nothing was changed; the repair works on a copy")
@@ -63,6 +75,10 @@ pub fn words(report: &Report, dry_run: bool, rich: bool) -> String {
         Outcome::RolledBack => (Tone::Bad, "ROLLED BACK", "the repair did not help and was taken back"),
     };
     let mut out = format!("{}: {what}\n", screen.tone(tone, word));
+    if let Some(disk) = disk {
+        out.push_str(&wrap(&disk.words(), 0, 2));
+    }
+    let undo = disk.map_or_else(|| "ssh-rescue undo".to_owned(), About::undo);
     let now = report.after.as_ref().unwrap_or(&report.before);
     if report.after.is_some() {
         out.push_str(&wrap(&format!("before: {}", clean(&report.before.sentence)), 0, 8));
@@ -74,13 +90,13 @@ pub fn words(report: &Report, dry_run: bool, rich: bool) -> String {
         out.push_str(&wrap(&format!("why: {}", clean(error)), 0, 5));
     }
     for round in &report.earlier {
-        out.push_str(&format!("\ndone, and undone by `ssh-rescue undo {}`:\n", round.id));
+        out.push_str(&format!("\ndone, and undone by `{undo} {}`:\n", round.id));
         out.push_str(&report::acts(&round.plan.steps));
     }
     if let Some(plan) = &report.plan {
         let done = report.id.as_ref().map_or_else(
             || if dry_run { "would:".to_owned() } else { "tried:".to_owned() },
-            |id| format!("done, and undone by `ssh-rescue undo {id}`:"),
+            |id| format!("done, and undone by `{undo} {id}`:"),
         );
         out.push_str(&format!("\n{done}\n{}", report::acts(&plan.steps)));
     }

@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::disk::Disk;
 use super::{CliError, Context, Status};
 use crate::plan::words;
 use crate::record::{Phase, StateDir, Undone, undo};
@@ -11,11 +12,14 @@ use crate::record::{Phase, StateDir, Undone, undo};
 pub struct Undo {
     /// The repair's id, as `history` lists it
     id: String,
+    #[command(flatten)]
+    disk: Disk,
 }
 
 impl Undo {
     pub fn run(&self, context: &Context) -> Result<Status, CliError> {
-        let undone = undo(&context.host, &StateDir::default(), &self.id)?;
+        let host = self.disk.host(context)?;
+        let undone = undo(&host, &StateDir::of(&host), &self.id)?;
         if context.json {
             let phase = match &undone {
                 Undone::TakenBack(entry) => entry.phase,

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod any_bytes;
 pub mod hosts_access;
+pub mod interfaces;
 pub mod ipset;
 pub mod legacy;
 pub mod nft;

@@ -27,6 +27,11 @@ pub fn listens(files: &[Vec<u8>]) -> Vec<Assignment> {
     in_force(files, "[Socket]", |key| key.starts_with("Listen"))
 }
 
+/// The values of one key in one section.
+pub fn values(files: &[Vec<u8>], section: &str, key: &str) -> Vec<String> {
+    in_force(files, &format!("[{section}]"), |k| k == key).into_iter().map(|found| found.value).collect()
+}
+
 /// The assignments of these keys. An empty one takes all before it away.
 fn in_force(files: &[Vec<u8>], wanted: &str, is_wanted: impl Fn(&str) -> bool) -> Vec<Assignment> {
     let mut found: Vec<Assignment> = Vec::new();
@@ -88,6 +93,17 @@ mod tests {
         assert_eq!(places(&[unit.clone(), more]), [(0, 2, "22".to_owned()), (1, 3, "2222".to_owned())]);
         let other = b"[Socket]\nListenDatagram=\n;ListenStream=1\nListenStream=[::]:2222\n".to_vec();
         assert_eq!(places(&[unit, other]), [(1, 4, "[::]:2222".to_owned())]);
+    }
+
+    #[test]
+    fn a_value_is_of_its_own_section() {
+        let unit =
+            b"[Install]\nWantedBy=multi-user.target graphical.target\n[Socket]\nListenStream=22\nAlias=no\n".to_vec();
+        let more = b"[Socket]\nListenStream=\nListenStream = 0.0.0.0:2222\n".to_vec();
+        let files = [unit, more];
+        assert_eq!(values(&files[..1], "Install", "WantedBy"), ["multi-user.target graphical.target"]);
+        assert_eq!(values(&files, "Install", "Alias"), [""; 0]);
+        assert_eq!(values(&files, "Socket", "ListenStream"), ["0.0.0.0:2222"]);
     }
 
     proptest! {

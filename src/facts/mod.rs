@@ -91,6 +91,8 @@ pub struct Snapshot {
     pub wrappers: Wrappers,
     pub resources: Resources,
     pub boot: Boot,
+    /// These are the files of a disk that does not run: everything is as its next boot would have it.
+    pub at_rest: bool,
     /// When the files of this look were last changed (RFC 3339, UTC), as far as that is known.
     pub written: Vec<(PathBuf, String)>,
 }
@@ -138,6 +140,7 @@ impl Snapshot {
                 package_manager: None,
             },
             boot: Boot::nothing(),
+            at_rest: false,
             written: Vec::new(),
         }
     }

@@ -113,6 +113,9 @@ pub struct Binary {
     pub path: PathBuf,
     /// DT_NEEDED of sshd and of sshd-session, as far as they exist.
     pub needed: Vec<String>,
+    /// `OpenSSH_9.2p1`; looked for only on a disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
 }
 
 impl Binary {

@@ -1,5 +1,6 @@
 //! The one seam to the machine: read, replace, run with a deadline, talk netlink. The only room with `unsafe`.
 
+mod apart;
 mod bus;
 mod dial;
 mod file;
@@ -21,6 +22,7 @@ mod tun;
 mod watch;
 mod watcher;
 
+pub use apart::*;
 pub use bus::*;
 pub use dial::*;
 pub use file::*;

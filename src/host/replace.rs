@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2, readlinkat, renameat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fsync, geteuid, symlinkat, unlinkat};
 use thiserror::Error;
 
 use super::Host;
@@ -107,6 +107,24 @@ impl Host {
             true => unlinkat(&place.folder, place.name.as_c_str(), UnlinkatFlags::NoRemoveDir)
                 .map_err(|error| place.refused("delete", error)),
             false => Err(ReplaceError::NotLink { path: place.path }),
+        }
+    }
+
+    /// Makes a symbolic link where there is nothing.
+    pub fn make_link(&self, path: &Path, target: &Path) -> Result<(), ReplaceError> {
+        let place = Place::named(self, path.to_owned())?;
+        symlinkat(target, &place.folder, place.name.as_c_str())
+            .map_err(|error| place.refused("make the link", error))?;
+        fsync(&place.folder).map_err(place.failed("sync the folder of"))
+    }
+
+    /// Where a symbolic link leads; None where there is none.
+    pub fn link_target(&self, path: &Path) -> Result<Option<PathBuf>, ReplaceError> {
+        let place = Place::named(self, path.to_owned())?;
+        match readlinkat(&place.folder, place.name.as_c_str()) {
+            Ok(target) => Ok(Some(PathBuf::from(target))),
+            Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
+            Err(error) => Err(place.failed("read the link")(error)),
         }
     }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -41,6 +42,12 @@ impl Host {
     /// The folder that the disk is mounted at. None: this machine itself.
     pub fn mounted_at(&self) -> Option<&Path> {
         self.root.map(|root| root.name.as_path())
+    }
+
+    /// Whether the folder of a disk is this machine's own root.
+    pub fn is_this_machine(&self) -> io::Result<bool> {
+        let (disk, own) = (self.metadata(Path::new("/"))?, std::fs::metadata("/")?);
+        Ok((disk.dev(), disk.ino()) == (own.dev(), own.ino()))
     }
 
     /// The machine that this process runs on, whatever disk this is.
@@ -110,7 +117,7 @@ impl Host {
     }
 
     /// The path of what is there, without links.
-    pub(super) fn real(&self, path: &Path) -> io::Result<PathBuf> {
+    pub fn real(&self, path: &Path) -> io::Result<PathBuf> {
         let Some(root) = self.root else { return path.canonicalize() };
         let found = self.open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
         let (found, root) = (std::fs::read_link(of(&found))?, std::fs::read_link(of(&root.folder))?);
@@ -161,7 +168,7 @@ pub(super) fn of(open: &impl AsFd) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     /// A disk in a folder, and a file beside it that no path of the disk may reach.
     fn disk() -> Option<(tempfile::TempDir, Host)> {

@@ -38,7 +38,11 @@ pub fn healthy() -> Snapshot {
     Snapshot {
         listeners: Seen::Present(vec![listener("0.0.0.0", 22), listener("::", 22)]),
         sshd: Sshd {
-            binary: Seen::Present(Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()] }),
+            binary: Seen::Present(Binary {
+                path: "/usr/sbin/sshd".into(),
+                needed: vec!["libwrap.so.0".into()],
+                version: None,
+            }),
             test: Seen::Present(ConfigTest { passed: true, status: 0, messages: Vec::new() }),
             settings: Seen::Present(Settings { ports: vec![22], ..Settings::default() }),
             units: Seen::Present(vec![

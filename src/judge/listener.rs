@@ -189,12 +189,19 @@ fn described(listener: &Listener) -> String {
 
 fn names(owners: &[SocketOwner]) -> String {
     const SHOWN: usize = 3;
-    let mut names: Vec<String> =
-        owners.iter().take(SHOWN).map(|o| format!("{}, pid {}", escape(&o.name), o.pid)).collect();
+    let mut names: Vec<String> = owners.iter().take(SHOWN).map(name).collect();
     if owners.len() > SHOWN {
         names.push(format!("and {} more", owners.len() - SHOWN));
     }
     names.join("; ")
+}
+
+/// On a disk a program has no number yet.
+fn name(owner: &SocketOwner) -> String {
+    match owner.pid {
+        0 => escape(&owner.name),
+        pid => format!("{}, pid {pid}", escape(&owner.name)),
+    }
 }
 
 #[cfg(test)]

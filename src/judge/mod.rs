@@ -140,7 +140,11 @@ fn conclude(policy: &Policy, snapshot: &Snapshot, gates: Vec<PathGates>, mut fin
     written::mark(snapshot, &mut findings);
     findings.sort_by_key(|f| Reverse(f.severity));
     let verdict = verdict(&intent, &findings);
-    let (symptom, sentence) = blame::sentence(verdict, &intent, &gates, &findings);
+    let (symptom, mut sentence) = blame::sentence(verdict, &intent, &gates, &findings);
+    if snapshot.at_rest {
+        let sees = if verdict == Verdict::Blocked { " a client would see:" } else { "" };
+        sentence = format!("after the next boot of this disk{sees} {sentence}");
+    }
     let paths = gates.iter().map(|g| g.whole.clone()).collect();
     Judgement { verdict, symptom, sentence, paths, findings, gates }
 }

@@ -19,8 +19,8 @@ const UNITS: [&str; 6] = [
     "/run/systemd/generator",
 ];
 /// Targets that every boot reaches.
-const TARGETS: [&str; 8] =
-    ["sysinit", "basic", "network-pre", "network", "network-online", "multi-user", "graphical", "default"];
+const TARGETS: [&str; 9] =
+    ["sysinit", "basic", "sockets", "network-pre", "network", "network-online", "multi-user", "graphical", "default"];
 const PLUGINS: &str = "/usr/share/netfilter-persistent/plugins.d";
 
 pub fn boot(host: &Host, net: &Net) -> Boot {
@@ -82,11 +82,9 @@ fn loaders(host: &Host) -> Result<Vec<Loader>, String> {
 }
 
 /// Whether a boot starts the unit, as `systemctl enable` has linked it.
-pub(super) fn enabled(host: &Host, unit: &str) -> bool {
+pub fn enabled(host: &Host, unit: &str) -> bool {
     let there = |path: PathBuf| host.symlink_metadata(&path).is_ok();
-    let Some(file) = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|p| there(p.clone())) else {
-        return false;
-    };
+    let Some(file) = unit_file(host, unit) else { return false };
     // A link to /dev/null, or an empty file: masked.
     if !host.metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() > 0) {
         return false;
@@ -99,9 +97,15 @@ pub(super) fn enabled(host: &Host, unit: &str) -> bool {
     })
 }
 
+/// Where the unit is described, or masked.
+pub fn unit_file(host: &Host, unit: &str) -> Option<PathBuf> {
+    UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|path| host.symlink_metadata(path).is_ok())
+}
+
 /// What the unit's own command loads.
 fn by_command(host: &Host, unit: &str, tool: LoadTool) -> Result<Option<Loader>, String> {
-    let commands = exec_start(&unit_files(host, unit)?);
+    let files: Vec<Vec<u8>> = unit_files(host, unit)?.into_iter().map(|(_, text)| text).collect();
+    let commands = exec_start(&files);
     let unknown = || format!("{unit} is enabled, and what it loads is not known");
     let [command] = commands.as_slice() else { return Err(unknown()) };
     let words: Vec<&str> = command.iter().map(String::as_str).collect();
@@ -120,10 +124,10 @@ fn by_command(host: &Host, unit: &str, tool: LoadTool) -> Result<Option<Loader>,
 }
 
 /// The unit file and its drop-ins, by the order of their names (systemd.unit(5)).
-fn unit_files(host: &Host, unit: &str) -> Result<Vec<Vec<u8>>, String> {
-    let read = |path: &Path| host.read(path).map_err(|e| crate::chain(&e));
+pub fn unit_files(host: &Host, unit: &str) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
+    let read = |path: &Path| Ok::<_, String>((path.to_owned(), host.read(path).map_err(|e| crate::chain(&e))?));
     let main = UNITS.iter().map(|dir| Path::new(dir).join(unit)).find(|path| host.is_file(path));
-    let mut files: Vec<Vec<u8>> = main.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
+    let mut files: Vec<(PathBuf, Vec<u8>)> = main.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
     let mut named: Vec<(std::ffi::OsString, PathBuf)> = Vec::new();
     for dir in UNITS.iter().map(|dir| Path::new(dir).join(format!("{unit}.d"))) {
         let entries = match host.list(&dir) {

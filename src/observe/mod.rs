@@ -1,8 +1,10 @@
 //! Host -> facts. Reads only, and has no opinion: what cannot be read is [`Seen::Unreadable`] with its reason.
 #![forbid(unsafe_code)]
 
-mod boot;
+pub mod boot;
+pub mod disk;
 pub mod firewall;
+mod interfaces;
 mod listeners;
 mod logins;
 pub mod net;
@@ -24,8 +26,11 @@ use crate::host::Host;
 use crate::policy::Policy;
 use processes::Processes;
 
-/// One look at the host. What waits for the kernel or for others (the ruleset, sshd's own test, D-Bus) runs side by side.
+/// One look at the host, or at a disk. What waits for the kernel or for others (the ruleset, sshd's own test, D-Bus) runs side by side.
 pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
+    if host.mounted_at().is_some() {
+        return disk::disk(host, policy);
+    }
     thread::scope(|scope| {
         let units = beside(scope, || units::units(host));
         let firewalld = beside(scope, || owners::firewalld(host));
@@ -67,6 +72,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
             wrappers,
             resources,
             boot: ended(boot),
+            at_rest: false,
             written: Vec::new(),
         };
         snapshot.written = written::written(host, &snapshot);

@@ -29,6 +29,18 @@ pub fn resources(host: &Host) -> Resources {
     }
 }
 
+/// The same of a disk that does not run: what it keeps.
+pub fn of_disk(host: &Host) -> Resources {
+    Resources {
+        disks: disks(host),
+        memory_total: 0,
+        memory_available: 0,
+        boot_time: 0,
+        conntrack: None,
+        package_manager: None,
+    }
+}
+
 /// The file systems of [`FOLDERS`], each once.
 fn disks(host: &Host) -> Vec<Disk> {
     let mut devices = Vec::new();

@@ -11,6 +11,7 @@ use elf::endian::AnyEndian;
 use crate::decode::sshd_settings;
 use crate::facts::{Binary, ConfigTest, PathMode, Process, Seen, Settings};
 use crate::host::{Call, Host, Scratch};
+use crate::rehearse::sshd::disk::version;
 
 const SSHD: [&str; 4] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/opt/openssh/sbin/sshd"];
 /// Where OpenSSH 9.8 and later keep the program that serves one connection (Debian; RHEL, Arch and upstream).
@@ -39,6 +40,16 @@ pub fn program(host: &Host, running: &[Process]) -> Program {
     };
     let (test, settings) = test(host, path);
     Program { binary: binary(host, path), test, settings }
+}
+
+/// The program that a disk has; it is read, and never run.
+pub fn installed(host: &Host) -> Seen<Binary> {
+    let Some(path) = SSHD.into_iter().find(|p| host.exists(Path::new(p))) else { return Seen::Absent };
+    match (binary(host, path), version(host, Path::new(path))) {
+        (Seen::Present(binary), Ok(version)) => Seen::Present(Binary { version, ..binary }),
+        (_, Err(why)) => Seen::Unreadable(why),
+        (unknown, _) => unknown,
+    }
 }
 
 /// Debian's switch: its unit does not start where this file is.
@@ -74,7 +85,7 @@ fn binary(host: &Host, path: &str) -> Seen<Binary> {
     }
     needed.sort_unstable();
     needed.dedup();
-    Seen::Present(Binary { path: PathBuf::from(path), needed })
+    Seen::Present(Binary { path: PathBuf::from(path), needed, version: None })
 }
 
 /// DT_NEEDED of an ELF program; empty for a static one.

@@ -14,7 +14,7 @@ const UNITS: [&str; 4] = ["ssh.service", "sshd.service", "ssh.socket", "sshd.soc
 const SYSTEMD: &str = "org.freedesktop.systemd1";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// Where a machine's own drop-ins are.
-const DROP_INS: &str = "/etc/systemd/system";
+pub const DROP_INS: &str = "/etc/systemd/system";
 
 /// Absent where systemd does not run the host. A unit that is known under two names stands once, under its own.
 pub fn units(host: &Host) -> Seen<Vec<Unit>> {
@@ -54,7 +54,7 @@ fn with_lines(host: &Host, mut unit: Unit, drop_ins: Vec<String>) -> Unit {
         text: format!("{}={}", found.key, found.value),
     };
     socket.lines = unit_file::listens(&texts).into_iter().map(line).collect();
-    socket.has_folder = Path::new(DROP_INS).join(format!("{}.d", unit.name)).is_dir();
+    socket.has_folder = host.exists(&Path::new(DROP_INS).join(format!("{}.d", unit.name)));
     unit
 }
 

@@ -182,6 +182,8 @@ impl Trial<'_> {
         for at in way.iter().rev() {
             let Some(index) = self.place(at) else { continue };
             let per_device = matches!(hook, Hook::Ingress | Hook::Egress);
+            // The interfaces of a disk's host are a guess, and a rule for a wrong one would let nobody in.
+            let anywhere = per_device || (self.model.at_rest && self.policy.ssh.interfaces.is_none());
             let two = both && matches!(at.family, TableFamily::Inet | TableFamily::Netdev);
             let sources = if neighbours { vec![None] } else { self.sources(path.family, &bar.wanted) };
             let accepts = sources.into_iter().map(|source| Accept {
@@ -189,7 +191,7 @@ impl Trial<'_> {
                 family: if two { None } else { Some(path.family) },
                 source,
                 port: path.port,
-                interface: (!per_device).then(|| path.interface.clone()),
+                interface: (!anywhere).then(|| path.interface.clone()),
                 answer,
                 after: Vec::new(),
             });

@@ -48,6 +48,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
             (_, Mode::Report, _) => {
                 draft.decline(gate_code(gate), &format!("the policy wants {name} to be reported, not repaired"));
             }
+            (_, Mode::Repair, Gate::Firewall) if snapshot.at_rest => persist::mend(policy, snapshot, id, &mut draft),
             (_, Mode::Repair, Gate::Firewall) => firewall::mend(policy, snapshot, judgement, id, &mut draft),
             (_, Mode::Repair, Gate::Wrappers) => wrappers::mend(policy, snapshot, judgement, id, &mut draft),
             (_, Mode::Repair, _) => sshd::mend(policy, snapshot, judgement, id, &mut draft),
@@ -115,7 +116,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         Step::StartUnit { unit, .. } => code == "sshd.listener.none" || (critical && named() == Some(unit)),
         Step::ReloadUnit { .. } => critical && code.starts_with("sshd.listener."),
         Step::EmergencySshd { .. } => code == "sshd.listener.none",
-        Step::EnableUnit { .. } => code == "sshd.unit.disabled",
+        Step::EnableUnit { .. } => code == "sshd.unit.disabled" || (critical && code == "sshd.listener.none"),
         Step::MakeKeys { .. } => code == "sshd.keys.missing",
         Step::SetMode { path, .. } if path.starts_with("/etc/ssh") => code == "sshd.keys.mode",
         Step::SetMode { .. } => code == "sshd.privsep.mode",
@@ -128,7 +129,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
             finding.code.starts_with("firewall.")
                 && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
         }
-        Step::Persist { .. } => false,
+        Step::Persist { .. } => critical && code.starts_with("firewall."),
         _ => finding.code.starts_with("firewall."),
     }
 }

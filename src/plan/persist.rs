@@ -17,7 +17,8 @@ pub fn mend(policy: &Policy, snapshot: &Snapshot, id: &str, draft: &mut Draft) {
     let Some(booted) = snapshot.booted() else { return };
     let Least { rules, openings } = least(policy, &booted, &judge(policy, &booted), id, Some(CODE), draft);
     // A ufw that does not run cannot be spoken to without starting it.
-    let running = snapshot.firewall.tables().flat_map(|t| &t.chains).any(|c| c.name.starts_with("ufw"));
+    let running =
+        !snapshot.at_rest && snapshot.firewall.tables().flat_map(|t| &t.chains).any(|c| c.name.starts_with("ufw"));
     let (openings, asleep): (Vec<Step>, Vec<Step>) = openings.into_iter().partition(|_| running);
     draft.steps.extend(openings);
     let mut changed: Vec<(PathBuf, Change)> = Vec::new();

@@ -193,6 +193,19 @@ pub enum Decision {
 }
 
 impl Step {
+    /// Whether it changes files alone, and so can be made on a disk that does not run.
+    pub fn is_of_files(&self) -> bool {
+        matches!(
+            self,
+            Step::WriteFile { .. }
+                | Step::Persist { .. }
+                | Step::MakeKeys { .. }
+                | Step::SetMode { .. }
+                | Step::MakeFolder { .. }
+                | Step::EnableUnit { .. }
+        )
+    }
+
     /// Whether it may have to give a file to another user or group.
     pub fn changes_owners(&self) -> bool {
         matches!(

@@ -146,6 +146,10 @@ pub enum Undo {
     Enabled {
         unit: String,
     },
+    /// Links that were made on a disk so that its boot starts a unit.
+    Links {
+        links: Vec<Link>,
+    },
     /// The unit's state before.
     Unit {
         unit: String,
@@ -187,6 +191,13 @@ pub struct Saved {
     pub backend: Backend,
     pub family: TableFamily,
     pub text: String,
+}
+
+/// A symbolic link that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    pub path: PathBuf,
+    pub target: PathBuf,
 }
 
 /// What firewalld was asked to let in.

@@ -20,7 +20,7 @@ use crate::host::{FileError, Host, ReplaceError};
 pub use healthy::{keep_healthy, kept_healthy};
 pub use history::{History, history};
 pub use hold::{Hold, REASON_LIMIT};
-pub use ledger::{Entry, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
+pub use ledger::{Entry, Link, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
 pub use recover::{Recovered, is_unfinished, recover};
 pub(crate) use undo::{LOCK_WAIT, roll_back};
 pub use undo::{UndoError, Undone, undo};
@@ -96,6 +96,16 @@ impl RecordError {
 }
 
 impl StateDir {
+    /// Where a host keeps it. A disk keeps it where it will look for it itself when it runs; its /run is of no use, so the
+    /// lock is there too.
+    pub fn of(host: &Host) -> StateDir {
+        let live = StateDir::default();
+        match host.mounted_at() {
+            None => live,
+            Some(_) => StateDir { run: live.state.clone(), ..live },
+        }
+    }
+
     pub fn at(state: impl Into<PathBuf>, run: impl Into<PathBuf>) -> StateDir {
         StateDir { state: state.into(), run: run.into() }
     }

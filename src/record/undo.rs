@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
-use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, sshd, ufw, units};
+use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, links, sshd, ufw, units};
 use crate::host::{Host, LockError};
 
 /// How long another pass is waited for.
@@ -46,7 +46,7 @@ pub fn undo(host: &Host, state: &StateDir, id: &str) -> Result<Undone, UndoError
     }
     let failed = |source| UndoError::Step { id: entry.id.clone(), source };
     for step in entry.steps.iter().rev() {
-        unchanged(host, step).map_err(failed)?;
+        lies_here(host, step).and_then(|()| unchanged(host, step)).map_err(failed)?;
     }
     for step in backwards(&entry) {
         take_back(host, state, &entry.id, step).map_err(failed)?;
@@ -59,7 +59,9 @@ pub fn undo(host: &Host, state: &StateDir, id: &str) -> Result<Undone, UndoError
 pub(crate) fn roll_back(host: &Host, state: &StateDir, entry: &Entry) -> Result<(), StepError> {
     let mut first = Ok(());
     for step in backwards(entry) {
-        let result = unchanged(host, step).and_then(|()| take_back(host, state, &entry.id, step));
+        let result = lies_here(host, step)
+            .and_then(|()| unchanged(host, step))
+            .and_then(|()| take_back(host, state, &entry.id, step));
         if first.is_ok() {
             first = result;
         }
@@ -74,8 +76,57 @@ fn backwards(entry: &Entry) -> impl Iterator<Item = &StepEntry> {
     others.into_iter().chain(reloads)
 }
 
+/// What a step has left on a disk that does not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnDisk {
+    /// Files, and nothing else: they are taken back as on a running host.
+    Files,
+    /// It was of the kernel and the processes of a boot that is over.
+    Gone,
+    /// It takes the running host to take it back.
+    Running,
+}
+
+fn on_disk(undo: &Undo) -> OnDisk {
+    match undo {
+        Undo::File(_) | Undo::Keys { .. } | Undo::Mode { .. } | Undo::Folder { .. } | Undo::Links { .. } => {
+            OnDisk::Files
+        }
+        Undo::Rules { .. }
+        | Undo::Tables { .. }
+        | Undo::FirewalldPanic
+        | Undo::Reload { .. }
+        | Undo::Socket { .. }
+        | Undo::Emergency
+        | Undo::Unit { masked: false, .. }
+        | Undo::Rulesets { .. } => OnDisk::Gone,
+        Undo::Firewalld { permanent, .. } if permanent.is_empty() => OnDisk::Gone,
+        Undo::Firewalld { .. }
+        | Undo::Ufw { .. }
+        | Undo::User { .. }
+        | Undo::Enabled { .. }
+        | Undo::Unit { .. }
+        | Undo::Services { .. } => OnDisk::Running,
+    }
+}
+
+/// Whether this program can take the step back where it runs: nothing of another host's may reach this one's kernel.
+fn lies_here(host: &Host, step: &StepEntry) -> Result<(), StepError> {
+    match host.mounted_at().is_some() && on_disk(&step.undo) == OnDisk::Running {
+        true => Err(StepError::Running),
+        false => Ok(()),
+    }
+}
+
+fn is_gone(host: &Host, step: &StepEntry) -> bool {
+    host.mounted_at().is_some() && on_disk(&step.undo) == OnDisk::Gone
+}
+
 /// Refuses if somebody else has changed what the step changed.
 fn unchanged(host: &Host, step: &StepEntry) -> Result<(), StepError> {
+    if is_gone(host, step) {
+        return Ok(());
+    }
     match &step.undo {
         Undo::File(file) => files::unchanged(host, file),
         Undo::Keys { keys } => keys.iter().try_for_each(|key| files::unchanged(host, &key.public)),
@@ -86,6 +137,9 @@ fn unchanged(host: &Host, step: &StepEntry) -> Result<(), StepError> {
 }
 
 fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Result<(), StepError> {
+    if is_gone(host, step) {
+        return Ok(());
+    }
     match &step.undo {
         Undo::Rules { backend, family, table } => {
             iptables::remove(host, id, *backend, *family, table)?;
@@ -104,6 +158,7 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Socket { unit, active, services, restart } => units::listen_back(host, unit, *active, services, *restart),
         Undo::Emergency => emergency::stop(host),
         Undo::Enabled { unit } => units::set_enabled(host, unit, false),
+        Undo::Links { links } => links::take_back(host, links),
         Undo::Unit { unit, active, masked } => units::put_back(host, unit, *active, *masked),
         // nf_tables is flushed first and in one commit: where rules are left, nothing was flushed yet.
         Undo::Rulesets { .. } if !step.done && flush::unchanged().is_err() => Ok(()),

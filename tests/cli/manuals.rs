@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 /// Of the last change to what the pages say.
-const DATE: &str = "2026-11-24";
+const DATE: &str = "2026-11-25";
 const EXIT_STATUS: &str = ".SH \"EXIT STATUS\"\n\
     0 clients can connect, or the verb did what it was asked for; 1 they can, but something is at risk; 2 they cannot; 3 it is not known, or the\n\
     verb itself failed.\n";

@@ -9,6 +9,8 @@ mod clone;
 mod common;
 mod corpus;
 mod decode;
+mod disk;
+mod disk_apart;
 mod drill;
 mod explain;
 mod faces;

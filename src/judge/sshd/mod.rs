@@ -33,7 +33,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     out.extend(files::findings(snapshot));
     out.extend(logins::findings(snapshot));
     match &sshd.units {
-        Seen::Present(units) => out.extend(unit_findings(units, serves)),
+        Seen::Present(units) => out.extend(unit_findings(snapshot, units, serves)),
         Seen::Absent | Seen::Unreadable(_) => {}
     }
     if snapshot.privileged {
@@ -62,7 +62,7 @@ fn risk(serves: bool) -> Severity {
     if serves { Severity::Warning } else { Severity::Critical }
 }
 
-fn unit_findings(units: &[Unit], serves: bool) -> Vec<Finding> {
+fn unit_findings(snapshot: &Snapshot, units: &[Unit], serves: bool) -> Vec<Finding> {
     let mut out = Vec::new();
     // A masked socket beside a service is the usual way to turn socket activation off; a masked alias is nothing.
     let service = units.iter().any(|u| !is_socket(u) && u.loaded() && !u.masked());
@@ -73,7 +73,8 @@ fn unit_findings(units: &[Unit], serves: bool) -> Vec<Finding> {
     }
     let loaded: Vec<&Unit> = units.iter().filter(|u| u.loaded() && !u.masked()).collect();
     let any_active = loaded.iter().any(|u| u.active());
-    for unit in &loaded {
+    // On a disk nothing runs.
+    for unit in loaded.iter().filter(|_| !snapshot.at_rest) {
         out.extend(down(unit, any_active, serves));
     }
     let starts = |u: &&Unit| u.unit_file_state.starts_with("enabled") || u.unit_file_state == "alias";
@@ -83,7 +84,8 @@ fn unit_findings(units: &[Unit], serves: bool) -> Vec<Finding> {
         && let Some(unit) = disabled().find(|u| u.active()).or_else(|| disabled().next())
     {
         let words = format!("{} is disabled: it will not be started by the next boot", escape(&unit.name));
-        out.push(finding("sshd.unit.disabled", Severity::Warning, words, json!(unit)));
+        let severity = if snapshot.at_rest { risk(serves) } else { Severity::Warning };
+        out.push(finding("sshd.unit.disabled", severity, words, json!(unit)));
     }
     out
 }

@@ -148,7 +148,8 @@ fn a_broken_line_of_hosts_deny_denies_everybody() {
 #[test]
 fn an_sshd_without_libwrap_asks_nobody() {
     let mut snapshot = host("", "ALL: ALL\n");
-    snapshot.sshd.binary = Seen::Present(Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libc.so.6".into()] });
+    snapshot.sshd.binary =
+        Seen::Present(Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libc.so.6".into()], version: None });
     assert!(gate(Family::Ipv4, &snapshot).admitted.is_full());
     assert_eq!(codes(&snapshot), [("wrappers.unused", Severity::Info)]);
     snapshot.sshd.binary = Seen::Unreadable("open /usr/sbin/sshd: permission denied".into());

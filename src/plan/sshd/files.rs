@@ -18,6 +18,10 @@ impl Attempt<'_> {
         if said("no hostkeys available").is_some() {
             return self.keys().map(|()| true);
         }
+        if self.snapshot.at_rest && said("Privilege separation user ").is_some() {
+            let why = "the user sshd is missing, and none is made on a disk: the package of sshd makes it";
+            return Err(("sshd.user.missing", why.to_owned()));
+        }
         if let Some(path) = said(OPEN).and_then(|m| m.split(OPEN).next()) {
             let owned = Owned { mode: 0o755, uid: ROOT, gid: ROOT };
             return self.once(Step::SetMode { path: folder(path)?, owned });

@@ -25,6 +25,13 @@ impl Attempt<'_> {
         if wanted.is_empty() || self.by_socket() {
             return Ok(());
         }
+        // The addresses of a disk's host are not known, and an example of one must not come to stand in its files.
+        let named = || self.config.iter().flat_map(|f| lines(&f.bytes)).any(|l| l.keyword == "listenaddress");
+        if self.snapshot.at_rest && named() {
+            let why =
+                "sshd is to listen on addresses that are named, and which others the disk's host has is not known";
+            return Err(("sshd.config.listen", why.to_owned()));
+        }
         let added = self.added(settings, &wanted);
         let reason = format!("sshd is not configured to listen where clients come in: add {}", added.join(", "));
         let base = (self.steps.clone(), self.config.clone());

@@ -150,6 +150,7 @@ impl Attempt<'_> {
     fn is_forsaken(&self, code: &str) -> bool {
         !matches!(code, "sshd.listener.stranger" | "sshd.not-to-be-run" | "sshd.unit.masked" | "sshd.binary.missing")
             && self.snapshot.sshd.units.present().is_some()
+            && !self.snapshot.at_rest
     }
 
     /// Adds what has to be done until `sshd -t` passes, one remedy after the other. The settings that are in force then.

@@ -26,11 +26,19 @@ impl Attempt<'_> {
         let name = unit.name.clone();
         if wanted.is_empty() {
             // It is to listen there and does not: systemd has read its files and kept the old sockets.
-            if now && unit.active() {
+            if now && unit.active() && !self.snapshot.at_rest {
                 self.steps.push(Step::ListenBySocket { unit: name, restart: true });
                 return Ok(true);
             }
             return Ok(false);
+        }
+        let single = |on: &SocketAddr| !on.ip().is_unspecified();
+        if self.snapshot.at_rest && socket.addresses().iter().any(single) {
+            let why = format!(
+                "{} listens on addresses that are named, and which others the disk's host has is not known",
+                escape(&name)
+            );
+            return Err(("sshd.socket.listen", why));
         }
         let lines = added(socket, &wanted).ok_or_else(|| {
             let why = format!("what {} listens on besides cannot be said again in a drop-in", escape(&name));
@@ -43,6 +51,9 @@ impl Attempt<'_> {
             self.steps.push(Step::MakeFolder { path: folder.clone(), owned: FOLDER });
         }
         self.steps.push(Step::WriteFile { path: folder.join(OWN), content: content.into(), reason });
+        if self.snapshot.at_rest {
+            return Ok(false);
+        }
         self.steps.push(Step::ListenBySocket { unit: name, restart: now });
         Ok(true)
     }

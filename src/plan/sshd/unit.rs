@@ -9,6 +9,9 @@ const UNITS: [&str; 4] = ["ssh.socket", "sshd.socket", "ssh.service", "sshd.serv
 
 impl Attempt<'_> {
     pub(super) fn start(&mut self) -> Result<(), No> {
+        if self.snapshot.at_rest {
+            return self.at_boot();
+        }
         let unit = self.unit()?;
         let name = unit.name.clone();
         if unit.masked() && !self.policy.sshd.unmask {
@@ -28,6 +31,29 @@ impl Attempt<'_> {
                 unmask: unit.masked(),
             },
         });
+        Ok(())
+    }
+
+    /// On a disk nothing is started: its boot does that.
+    fn at_boot(&mut self) -> Result<(), No> {
+        let unit = self.unit()?;
+        let name = unit.name.clone();
+        if unit.masked() {
+            let name = escape(&name);
+            let why = format!("{name} is masked, which is somebody's word, and a disk's units are not unmasked");
+            return Err(("sshd.unit.masked", why));
+        }
+        match unit.unit_file_state.as_str() {
+            "disabled" => {
+                self.steps.push(Step::EnableUnit { unit: name });
+            }
+            "static" => {
+                let why =
+                    format!("{} has no [Install] section, and nothing that the boot starts wants it", escape(&name));
+                return Err(("sshd.unit.inactive", why));
+            }
+            _ => {}
+        }
         Ok(())
     }
 

@@ -155,57 +155,57 @@ impl Saved {
         Ok(Saved { file, text, backend, place })
     }
 
-    /// The network that the ruleset is judged in: the interface with its addresses and default routes, and lo.
+    /// The network that the ruleset is judged in.
     pub fn net(&self) -> Net {
-        let link = |index, name: &str, kind, loopback| Link {
-            index,
-            name: name.into(),
-            kind,
-            up: true,
-            loopback,
-            arp: !loopback,
-            group: 0,
-            mac: None,
-            master: None,
-            driver: None,
-            xdp: false,
-        };
-        const ARPHRD_LOOPBACK: u16 = 772;
-        const ARPHRD_NONE: u16 = 0xfffe;
-        let address = |interface, address: IpAddr, prefix, global| Address {
-            interface,
-            address,
-            prefix,
-            global,
-            tentative: false,
-        };
-        let mut addresses =
-            vec![address(1, Ipv4Addr::LOCALHOST.into(), 8, false), address(1, Ipv6Addr::LOCALHOST.into(), 128, false)];
-        addresses.extend(
-            self.place.to.iter().map(|&to| address(self.place.ifindex, to, if to.is_ipv4() { 24 } else { 64 }, true)),
-        );
-        let route = |destination: IpNet| Route {
-            family: Family::of(destination.network()),
-            kind: RouteKind::Unicast,
-            table: 254,
-            destination,
-            interfaces: vec![self.place.ifindex],
-            gateway: None,
-            metric: 0,
-        };
-        let everywhere = [Ipv4Net::default().into(), Ipv6Net::default().into()];
-        let served = |net: &IpNet| self.place.to.iter().any(|&to| Family::of(to) == Family::of(net.network()));
-        let routes = everywhere.into_iter().filter(served).map(route).collect();
-        Net {
-            links: Seen::Present(vec![
-                link(1, "lo", ARPHRD_LOOPBACK, true),
-                link(self.place.ifindex, &self.place.interface, ARPHRD_NONE, false),
-            ]),
-            addresses: Seen::Present(addresses),
-            routes: Seen::Present(routes),
-            policy_routing: false,
-            rp_filter: vec![(self.place.interface.clone(), 0)],
-        }
+        net(&[(self.place.ifindex, self.place.interface.as_str())], &self.place.to)
+    }
+}
+
+/// A network of which only these interfaces and local addresses are known: each interface with all the addresses and default
+/// routes, and lo.
+pub fn net(uplinks: &[(u32, &str)], to: &[IpAddr]) -> Net {
+    let link = |index, name: &str, kind, loopback| Link {
+        index,
+        name: name.into(),
+        kind,
+        up: true,
+        loopback,
+        arp: !loopback,
+        group: 0,
+        mac: None,
+        master: None,
+        driver: None,
+        xdp: false,
+    };
+    const ARPHRD_LOOPBACK: u16 = 772;
+    const ARPHRD_NONE: u16 = 0xfffe;
+    let address =
+        |interface, address: IpAddr, prefix, global| Address { interface, address, prefix, global, tentative: false };
+    let mut links = vec![link(1, "lo", ARPHRD_LOOPBACK, true)];
+    let mut addresses =
+        vec![address(1, Ipv4Addr::LOCALHOST.into(), 8, false), address(1, Ipv6Addr::LOCALHOST.into(), 128, false)];
+    for (index, name) in uplinks {
+        links.push(link(*index, name, ARPHRD_NONE, false));
+        addresses.extend(to.iter().map(|&to| address(*index, to, if to.is_ipv4() { 24 } else { 64 }, true)));
+    }
+    let route = |destination: IpNet| Route {
+        family: Family::of(destination.network()),
+        kind: RouteKind::Unicast,
+        table: 254,
+        destination,
+        interfaces: uplinks.iter().map(|(index, _)| *index).collect(),
+        gateway: None,
+        metric: 0,
+    };
+    let everywhere = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+    let served = |net: &IpNet| to.iter().any(|&to| Family::of(to) == Family::of(net.network()));
+    let routes = everywhere.into_iter().filter(served).map(route).collect();
+    Net {
+        links: Seen::Present(links),
+        addresses: Seen::Present(addresses),
+        routes: Seen::Present(routes),
+        policy_routing: false,
+        rp_filter: uplinks.iter().map(|(_, name)| ((*name).to_owned(), 0)).collect(),
     }
 }
 

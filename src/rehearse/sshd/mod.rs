@@ -1,10 +1,12 @@
 //! sshd asked on a copy: the steps are made on an /etc and a /run whose changes nobody else sees, and the host's own sshd
 //! tests them there.
 
+pub mod disk;
+
 use std::path::Path;
 
 use super::{BoxedError, RehearsalError};
-use crate::facts::{ConfigTest, Seen, Snapshot, Trial, escape};
+use crate::facts::{ConfigTest, Seen, Settings, Snapshot, Trial, escape};
 use crate::host::{Host, Scratch, ScratchError};
 use crate::observe::sshd::{make_run_sshd, test};
 use crate::plan::Step;
@@ -14,6 +16,9 @@ pub type Change<'a> = &'a (dyn Fn(&Host, &Step) -> Result<(), BoxedError> + Sync
 
 /// What sshd says when `steps` are made.
 pub fn ask(host: &Host, snapshot: &Snapshot, steps: &[Step], change: Change<'_>) -> Trial {
+    if snapshot.at_rest {
+        return disk::ask(host, &snapshot.sshd, steps, change);
+    }
     let inside = |host: &Host| {
         let made = steps.iter().try_for_each(|step| change(host, step));
         make_run_sshd().map_err(ScratchError::device("make /run/sshd"))?;
@@ -22,7 +27,14 @@ pub fn ask(host: &Host, snapshot: &Snapshot, steps: &[Step], change: Change<'_>)
             None => (Seen::Absent, Seen::Absent),
         }))
     };
-    let answer = match host.scratch(Scratch::Files, inside) {
+    answered(host.scratch(Scratch::Files, inside))
+}
+
+/// Why a step could not be made, or what sshd said after all of them.
+type Answer = Result<(Seen<ConfigTest>, Seen<Settings>), BoxedError>;
+
+fn answered(answer: Result<Answer, ScratchError>) -> Trial {
+    let answer = match answer {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(crate::chain(error.as_ref())),
         Err(error) => Err(crate::chain(&error)),
