@@ -26,6 +26,7 @@ mod mend;
 mod oracle;
 mod owners;
 mod pass;
+mod races;
 mod record;
 mod rehearsal;
 mod saved;
