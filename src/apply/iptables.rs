@@ -1,17 +1,19 @@
 //! Rules written to and taken from the tables that iptables keeps, by one restore of the back-end that the table lives in.
 
+use std::path::Path;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::nft::{self, NftError};
 use crate::facts::{Backend, TableFamily, escape};
-use crate::host::{Call, Host, Output, RunError};
+use crate::host::{Call, Host, Output, RunError, lock_holder};
 use crate::plan::{TableInserts, accept::tag};
 use crate::record::Saved;
 
 /// Seconds that a restore waits for the lock that the legacy commands share, and how long it may take with that.
 const LOCK_WAIT: &str = "5";
+const XTABLES_LOCK: &str = "/run/xtables.lock";
 const RESTORE_DEADLINE: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Error)]
@@ -24,6 +26,8 @@ pub enum IptablesError {
     },
     #[error("{tool} refuses: {complaint}")]
     Refused { tool: String, complaint: String },
+    #[error("{tool} got no hold of {XTABLES_LOCK} within {LOCK_WAIT} s: {holder} has it")]
+    Locked { tool: String, holder: String },
     #[error("no iptables-restore of {0} is installed")]
     Missing(&'static str),
     #[error("{tool} succeeded, but the rule is not in {chain} of {table}")]
@@ -134,7 +138,7 @@ fn quoted_tag(id: &str) -> String {
 pub fn legacy_tables(host: &Host, family: TableFamily) -> Vec<String> {
     let names = if family == TableFamily::Ip6 { "ip6_tables_names" } else { "ip_tables_names" };
     let path = format!("/proc/thread-self/net/{names}");
-    let bytes = host.read(std::path::Path::new(&path)).unwrap_or_default();
+    let bytes = host.read(Path::new(&path)).unwrap_or_default();
     String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
 }
 
@@ -162,6 +166,9 @@ fn run(host: &Host, tool: &str, args: &[&str], stdin: &[u8]) -> Result<Output, I
     let output = host.run(&call).map_err(|source| IptablesError::Run { tool: tool.to_owned(), source })?;
     match output.ok() {
         true => Ok(output),
+        false if String::from_utf8_lossy(&output.stderr).contains("xtables lock") => {
+            Err(IptablesError::Locked { tool: tool.to_owned(), holder: lock_holder(Path::new(XTABLES_LOCK)) })
+        }
         false => Err(IptablesError::Refused { tool: tool.to_owned(), complaint: output.complaint() }),
     }
 }

@@ -99,16 +99,28 @@ fn flock(file: &File, operation: libc::c_int) -> Result<(), Errno> {
     Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
 }
 
+/// Who holds a lock on a file that others lock too, as the kernel lists it.
+pub fn lock_holder(path: &Path) -> String {
+    let inode = path.metadata().ok().map(|meta| meta.ino());
+    let locks = procfs::locks().unwrap_or_default();
+    let held = locks.into_iter().find(|lock| Some(lock.inode) == inode && matches!(lock.kind, procfs::LockKind::Write));
+    named(held.and_then(|lock| lock.pid))
+}
+
 fn holder(mut file: File) -> String {
     let mut text = String::new();
     let _ = file.rewind();
     let _ = (&mut file).take(20).read_to_string(&mut text);
-    match text.trim().parse::<i32>() {
-        Ok(pid) => {
+    named(text.trim().parse().ok())
+}
+
+fn named(pid: Option<i32>) -> String {
+    match pid {
+        Some(pid) => {
             let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
             format!("process {pid} {}", crate::facts::escape(name.trim())).trim_end().to_owned()
         }
-        Err(_) => "an unknown process".to_owned(),
+        None => "an unknown process".to_owned(),
     }
 }
 

@@ -73,6 +73,26 @@ pub const BROKEN: &[Broken] = &[
         mend: "rm /etc/ssh/sshd_config.d/fifo.conf",
     },
     Broken {
+        name: "a D-Bus that hangs",
+        make: "systemctl stop ssh; kill -STOP $(systemctl show -p MainPID --value dbus)",
+        sees: [Refused; 2],
+        outcome: "refused",
+        says: "systemd could not be asked: D-Bus did not answer",
+        finding: Some("sshd.unit.unreadable"),
+        mend: "kill -CONT $(systemctl show -p MainPID --value dbus)",
+    },
+    Broken {
+        name: "a lock of xtables that somebody keeps",
+        make: "iptables-legacy -P INPUT DROP
+               systemd-run -q --unit=keeper flock /run/xtables.lock sleep 600; until grep -q FLOCK /proc/locks; do sleep 0.05; done
+               until ! flock -n /run/xtables.lock true; do sleep 0.05; done",
+        sees: [TimedOut, Banner],
+        outcome: "blocked",
+        says: "got no hold of /run/xtables.lock within 5 s: process",
+        finding: None,
+        mend: "systemctl stop keeper",
+    },
+    Broken {
         name: "a full disk",
         make: "iptables -P INPUT DROP; echo 'ALL: ALL' >/etc/hosts.deny
                head -c 2G /dev/zero >/root/fill || true; ! echo more >>/root/fill",
@@ -101,6 +121,36 @@ pub const BROKEN: &[Broken] = &[
         mend: "umount /var",
     },
 ];
+
+/// firewalld is started anew again and again while repairs speak to it: each of them is whole, or nothing is left of it.
+pub fn restarting_firewalld(host: &Booted) -> Result<(), String> {
+    host.sh("systemctl start firewalld; firewall-cmd -q --permanent --remove-service=ssh; firewall-cmd -q --reload");
+    let before = state(host);
+    // systemd gives a unit up that is started more often.
+    let restarts = "for n in 1 2 3; do systemctl restart firewalld; sleep 0.$n; done";
+    host.sh(&format!("systemd-run -q --unit=restarts sh -c '{restarts}'"));
+    let mut ends = Vec::new();
+    while host.run("systemctl -q is-active restarts").ok() {
+        let report = host.rescue(&["repair"]);
+        ends.push(format!("{}: {}", text(&report["outcome"]), report["error"]));
+    }
+    let there = |host: &Booted| host.run("until firewall-cmd --state; do sleep 0.1; done");
+    there(host);
+    let history = host.rescue(&["history"]);
+    let repairs = history["repairs"].as_array().into_iter().flatten();
+    let ids: Vec<String> = repairs.filter(|r| r["phase"] == "confirmed").map(|r| text(&r["id"])).collect();
+    for id in ids.iter().rev() {
+        host.rescue(&["undo", id]);
+    }
+    expect("what is left when all is undone", &differences(&before, &state(host)), &[vec![], vec![]])
+        .map_err(|e| format!("{e}\n{ends:#?}"))?;
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| format!("{e}\n{report:#}"))?;
+    expect("a client after the repair", &host.wire.see(SOMEBODY), &[Banner; 2])?;
+    host.sh("systemctl restart firewalld");
+    there(host);
+    expect("a client after a restart of firewalld", &host.wire.see(SOMEBODY), &[Banner; 2])
+}
 
 pub fn cope(host: &Booted, broken: &Broken) -> Result<(), String> {
     host.sh(broken.make);

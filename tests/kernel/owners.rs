@@ -270,6 +270,25 @@ fn somebody_who_was_faster_makes_it_look_again() {
     }
 }
 
+#[test]
+fn a_lock_that_another_keeps_is_told_with_its_holder_and_nothing_is_half_done() {
+    if !root("a held lock") {
+        return;
+    }
+    scratch(|host, state| {
+        load_everywhere(host);
+        let before = rulesets(host);
+        let seen = seen(host);
+        let file = std::fs::File::create("/run/xtables.lock").unwrap();
+        let lock = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+        let error = chain(&make(host, state, &seen, everywhere(generation(&seen))).unwrap_err());
+        assert!(error.contains(&format!("process {} ", std::process::id())), "{error}");
+        assert_eq!(history(&Host::live(), state).unwrap().entries[0].phase, Phase::RolledBack);
+        drop(lock);
+        assert_eq!(rulesets(host), before);
+    });
+}
+
 /// Puts a script in the place of a program, in this thread's mount namespace alone; the program goes to /run/real.
 fn instead(program: &str, script: &str) {
     use nix::mount::{MsFlags, mount};
