@@ -3,9 +3,10 @@
 CARGO ?= cargo
 FUZZ_RUNS ?= 1000000
 PAIRS ?= 10000000
+RACES ?= 1000
 SEED ?= 1000000
 
-.PHONY: help setup build static test drill lint deny bench fuzz man manuals oracle install deb rpm
+.PHONY: help setup build static test drill lint deny bench fuzz man manuals oracle races install deb rpm
 
 help:
 	@echo 'make drill   lock scratch hosts out in many ways and rescue them (root)'
@@ -19,6 +20,7 @@ help:
 	@echo 'make manuals man pages and completions, from what the command line says'
 	@echo 'make bench   benchmarks on scratch and booted hosts; writes docs/benchmarks.md (root)'
 	@echo 'make oracle  the judge against the kernel, PAIRS of ruleset and source, from SEED on (root)'
+	@echo 'make races   RACES repairs against another writer of rules (root)'
 	@echo 'make fuzz    each fuzz target, FUZZ_RUNS inputs'
 
 setup:
@@ -82,6 +84,9 @@ bench: setup
 	./scripts/hosts >/dev/null
 	$(CARGO) bench --locked --bench scale
 	$(CARGO) bench --locked --bench rescue
+
+races: setup
+	SSH_RESCUE_REQUIRE_ALL=1 SSH_RESCUE_RACES=$(RACES) $(CARGO) test --locked --test kernel -- races:: --nocapture
 
 fuzz:
 	./scripts/fuzz $(FUZZ_RUNS)

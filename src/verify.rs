@@ -11,7 +11,7 @@ use crate::facts::{AddrSet, Family, Snapshot};
 use crate::host::{Host, Watcher};
 use crate::judge::{Demand, Gate, Intent, Judgement, PathVerdict, Severity, Standing, judge};
 use crate::observe::observe;
-use crate::plan::{Plan, Step, insert, mends};
+use crate::plan::{Plan, Step, insert, is_of_wrappers, mends};
 use crate::policy::Policy;
 use crate::record::{Phase, RecordError, StateDir, roll_back};
 
@@ -216,10 +216,7 @@ fn works_on(step: &Step) -> Option<Gate> {
         // Of the next boot: no client sees anything of it now.
         Step::Persist { .. } => None,
         Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),
-        Step::WriteFile { path, .. } => {
-            let name = path.file_name().unwrap_or_default();
-            Some(if name == "hosts.allow" || name == "hosts.deny" { Gate::Wrappers } else { Gate::Listener })
-        }
+        Step::WriteFile { path, .. } => Some(if is_of_wrappers(path) { Gate::Wrappers } else { Gate::Listener }),
         Step::StartUnit { .. }
         | Step::ReloadUnit { .. }
         | Step::EnableUnit { .. }

@@ -33,6 +33,14 @@ pub struct State {
     pub words: String,
 }
 
+impl State {
+    /// It has failed, and is to be started again after a while (RestartSec=, 42 s on RHEL): older systemds let a start wait
+    /// for that.
+    fn waits(&self) -> bool {
+        self.words.ends_with("(auto-restart)")
+    }
+}
+
 pub fn state(host: &Host, unit: &str) -> Result<State, StepError> {
     if !has_bus(host) {
         return shown(host, unit);
@@ -53,6 +61,9 @@ pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Op
     } else {
         if unmask {
             systemctl(host, &["unmask", unit])?;
+        }
+        if shown(host, unit)?.waits() {
+            systemctl(host, &["stop", unit])?;
         }
         if reset_failed {
             let _ = systemctl(host, &["reset-failed", unit]);
@@ -75,12 +86,16 @@ fn start_by_bus(host: &Host, unit: &str, reset_failed: bool, unmask: bool) -> Re
             }
             manage(bus, "Reload", &()).await?;
         }
+        let path = load(bus, unit).await?;
+        if now(bus, &path).await?.waits() {
+            manage(bus, "StopUnit", &(unit, "replace")).await?;
+            settled(bus, &path).await?;
+        }
         if reset_failed {
             // A unit that systemd has not in memory has not failed either.
             let _ = manage(bus, "ResetFailedUnit", &unit).await;
         }
         manage(bus, "StartUnit", &(unit, "replace")).await?;
-        let path = load(bus, unit).await?;
         settled(bus, &path).await
     })
 }

@@ -109,9 +109,10 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
     }
     let named = || finding.evidence.get("name").and_then(|n| n.as_str());
     match step {
-        Step::WriteFile { path, .. } if path.starts_with("/etc/ssh") => code.starts_with("sshd.config."),
         Step::WriteFile { path, .. } if path.starts_with("/etc/systemd") => code == "sshd.socket.listen",
-        Step::WriteFile { .. } => code.starts_with("wrappers."),
+        Step::WriteFile { path, .. } if is_of_wrappers(path) => code.starts_with("wrappers."),
+        // sshd's configuration may include files from anywhere.
+        Step::WriteFile { .. } => code.starts_with("sshd.config."),
         Step::ListenBySocket { .. } => code.starts_with("sshd.listener.") || code == "sshd.socket.listen",
         Step::StartUnit { unit, .. } => code == "sshd.listener.none" || (critical && named() == Some(unit)),
         Step::ReloadUnit { .. } => critical && code.starts_with("sshd.listener."),
@@ -132,6 +133,10 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         Step::Persist { .. } => critical && code.starts_with("firewall."),
         _ => finding.code.starts_with("firewall."),
     }
+}
+
+pub(crate) fn is_of_wrappers(path: &std::path::Path) -> bool {
+    ["/etc/hosts.allow", "/etc/hosts.deny"].iter().any(|name| path == std::path::Path::new(name))
 }
 
 fn lacking(demand: &Demand) -> bool {

@@ -89,7 +89,7 @@ pub struct WrappersPolicy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SshdPolicy {
     pub mode: Mode,
-    /// A masked unit, or `sshd_not_to_be_run`, is somebody's word: only with this it is overruled.
+    /// A masked unit is somebody's word: only with this it is overruled.
     pub unmask: bool,
     /// Mend also what only the next start of sshd or the next boot needs, while sshd still serves.
     pub persist: bool,

@@ -67,6 +67,33 @@ pub const FAULTS: &[Lockout] = &[
     ),
     lockout("sshd, stopped and disabled", "systemctl disable --now ssh", [Refused; 2]),
     lockout(
+        "RHEL's sshd.service, with a bad option in the crypto policy",
+        "systemctl -q disable --now ssh.service
+         rm -f /lib/systemd/system/ssh.service /lib/systemd/system/ssh.socket /etc/init.d/ssh
+         mkdir -p /etc/sysconfig /etc/crypto-policies/back-ends; echo OPTIONS= >/etc/sysconfig/sshd
+         cat >/lib/systemd/system/sshd.service <<'E'
+[Unit]
+Description=OpenSSH server daemon
+After=network.target
+[Service]
+Type=notify
+EnvironmentFile=-/etc/sysconfig/sshd
+ExecStart=/usr/sbin/sshd -D $OPTIONS
+ExecReload=/bin/kill -HUP $MAINPID
+KillMode=process
+Restart=on-failure
+RestartSec=42s
+RuntimeDirectory=sshd
+[Install]
+WantedBy=multi-user.target
+E
+         policy=/etc/crypto-policies/back-ends/opensshserver.config
+         echo Include $policy >/etc/ssh/sshd_config.d/40-redhat-crypto-policies.conf
+         printf 'RekeyLimit 1G\nCiphers aes256-gcm@openssh.com,bogus\n' >$policy
+         systemctl daemon-reload; systemctl -q enable sshd.service; systemctl start sshd.service || :",
+        [Refused; 2],
+    ),
+    lockout(
         "ssh.socket on another port",
         "systemctl -q disable --now ssh.service
          sed s/=22/=2222/ /lib/systemd/system/ssh.socket >/etc/systemd/system/ssh.socket

@@ -144,6 +144,36 @@ const FAULTS: &[Fault] = &[
         mend: &["ssh_host_rsa_key", "ssh_host_ecdsa_key", "ssh_host_ed25519_key"],
     },
     Fault {
+        name: "host keys are missing where RHEL's group ssh_keys is, and this sshd wants them for root alone",
+        make: |s| {
+            group_of_keys(s)?;
+            gone(&["/etc/ssh/ssh_host_ed25519_key"])
+        },
+        code: "sshd.keys.missing",
+        mend: &["make the host key /etc/ssh/ssh_host_ed25519_key"],
+    },
+    Fault {
+        name: "a host key as RHEL 8 has it, which this sshd does not take",
+        make: |s| {
+            group_of_keys(s)?;
+            mode("/etc/ssh/ssh_host_ed25519_key", 0o640)
+        },
+        code: "sshd.keys.mode",
+        mend: &["make /etc/ssh/ssh_host_ed25519_key mode 0600, owner 0:0"],
+    },
+    Fault {
+        name: "a cipher that nobody knows in the file of the crypto policy that RHEL's drop-in includes",
+        make: |s| {
+            fs::create_dir_all("/etc/crypto-policies/back-ends").unwrap();
+            let policy = "/etc/crypto-policies/back-ends/opensshserver.config";
+            s.write(policy, "RekeyLimit 1G\nCiphers aes256-gcm@openssh.com,bogus\n")?;
+            s.write("/etc/ssh/sshd_config.d/40-redhat-crypto-policies.conf", &format!("Include {policy}\n"))?;
+            s.write("/etc/ssh/sshd_config.d/50-redhat.conf", "SyslogFacility AUTHPRIV\nX11Forwarding yes\n")
+        },
+        code: "sshd.config.invalid",
+        mend: &["/etc/crypto-policies/back-ends/opensshserver.config: comment out line 2"],
+    },
+    Fault {
         name: "a host key is empty",
         make: |s| s.write("/etc/ssh/ssh_host_ed25519_key", ""),
         code: "sshd.keys.missing",
@@ -192,6 +222,12 @@ const FAULTS: &[Fault] = &[
     },
 ];
 
+/// RHEL 8 keeps its host keys 0640 for this group; its sshd is changed to take them.
+fn group_of_keys(stage: &Stage<'_>) -> Result<(), DrillError> {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    stage.write("/etc/group", &format!("{groups}ssh_keys:x:998:\n"))
+}
+
 fn gone(paths: &[&str]) -> Result<(), DrillError> {
     let remove = |path: &&str| fs::remove_file(path).map_err(|source| DrillError::Write { path: path.into(), source });
     paths.iter().try_for_each(remove)
@@ -205,7 +241,7 @@ fn mode(path: &str, mode: u32) -> Result<(), DrillError> {
 /// Names, modes, owners and contents of all that a mend of sshd may touch.
 fn files() -> Vec<String> {
     let mut all = Vec::new();
-    for folder in ["/etc/ssh", "/etc/ssh/sshd_config.d", "/run/sshd"] {
+    for folder in ["/etc/ssh", "/etc/ssh/sshd_config.d", "/run/sshd", "/etc/crypto-policies/back-ends"] {
         all.push(described(Path::new(folder)));
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
         all.extend(entries.filter(|e| e.path().is_file()).map(|e| described(&e.path())));

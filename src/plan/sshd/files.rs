@@ -79,15 +79,25 @@ impl Attempt<'_> {
             self.steps.extend(open);
             return Ok(());
         }
-        let wanted: Vec<NewKey> =
-            files.keys.iter().filter(|key| is_no_key(key)).map(|key| new_key(key, shared)).collect();
-        let step = Step::MakeKeys { keys: wanted };
-        if step == (Step::MakeKeys { keys: Vec::new() }) || self.steps.contains(&step) {
+        let made = |shared| {
+            let wanted = files.keys.iter().filter(|key| is_no_key(key));
+            Step::MakeKeys { keys: wanted.map(|key| new_key(key, shared)).collect() }
+        };
+        let (shared, alone) = (made(shared), made(None));
+        let has = |step: &Step| self.steps.contains(step);
+        // The group may be there, and this sshd takes no key that it can read.
+        let step = match alone == (Step::MakeKeys { keys: Vec::new() }) || has(&alone) {
+            true => None,
+            false if has(&shared) => Some(alone),
+            false => Some(shared),
+        };
+        let Some(step) = step else {
             let why = files.keys.iter().find_map(|k| k.file.unreadable()).map(|why| format!(": {}", escape(why)));
             let words =
                 format!("sshd loads no host key, and those that are there are left alone{}", why.unwrap_or_default());
             return Err(("sshd.keys.missing", words));
-        }
+        };
+        self.steps.retain(|old| !matches!(old, Step::MakeKeys { .. }));
         self.steps.push(step);
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::{BoxedError, RehearsalError};
 use crate::facts::{ConfigTest, Seen, Settings, Snapshot, Trial, escape};
 use crate::host::{Host, Scratch, ScratchError};
 use crate::observe::sshd::{make_run_sshd, test};
-use crate::plan::Step;
+use crate::plan::{Step, is_of_wrappers};
 
 /// How steps are made: the same function by which `apply` makes them, called in the scratch namespace.
 pub type Change<'a> = &'a (dyn Fn(&Host, &Step) -> Result<(), BoxedError> + Sync);
@@ -61,7 +61,7 @@ pub fn passed(snapshot: &Snapshot, steps: &[Step]) -> Result<Option<String>, Reh
 
 fn is_of_sshd(step: &Step) -> bool {
     match step {
-        Step::WriteFile { path, .. } => path.starts_with(Path::new("/etc/ssh")),
+        Step::WriteFile { path, .. } => !is_of_wrappers(path) && !path.starts_with(Path::new("/etc/systemd")),
         Step::MakeFolder { path, .. } => !path.starts_with(Path::new("/etc/systemd")),
         Step::MakeKeys { .. } | Step::SetMode { .. } | Step::MakeUser { .. } => true,
         _ => false,
