@@ -1,71 +1,368 @@
-//! Intervals by their first number: a single one is kept in place, for most sets are one.
+//! Disjoint intervals in order. A single one is kept in place, for most sets are one. Many are kept in blocks that copies share:
+//! what a rule takes out of a set of fifty thousand, and what comes back to it, costs a pointer a block.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-type Range = (u128, u128);
+/// First and last, both included.
+pub type Range = (u128, u128);
 
-/// First and last, both included. Who inserts keeps them disjoint.
+/// Most intervals of a block; few where tests look, so that they meet several blocks.
+const BLOCK: usize = if cfg!(test) { 4 } else { 64 };
+
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Where its first interval begins.
+    first: u128,
+    /// At least one.
+    ranges: Arc<Vec<Range>>,
+}
+
+impl Block {
+    fn of(ranges: Vec<Range>) -> Option<Block> {
+        let first = ranges.first()?.0;
+        Some(Block { first, ranges: Arc::new(ranges) })
+    }
+
+    fn last(&self) -> u128 {
+        self.ranges.last().map_or(self.first, |(_, last)| *last)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Ranges {
     One(Option<Range>),
-    Many(BTreeMap<u128, u128>),
+    Many { blocks: Vec<Block>, len: usize },
 }
+
+/// The place of an interval: its block, and where it stands there.
+type Place = (usize, usize);
 
 impl Ranges {
     pub fn new() -> Ranges {
         Ranges::One(None)
     }
 
-    fn parts(&self) -> (Option<Range>, Option<&BTreeMap<u128, u128>>) {
+    fn of(blocks: Vec<Block>) -> Ranges {
+        let len = blocks.iter().map(|b| b.ranges.len()).sum();
+        match blocks.as_slice() {
+            [] => Ranges::One(None),
+            [only] if len == 1 => Ranges::One(only.ranges.first().copied()),
+            _ => Ranges::Many { blocks, len },
+        }
+    }
+
+    fn parts(&self) -> (Option<Range>, &[Block]) {
         match self {
-            Ranges::One(one) => (*one, None),
-            Ranges::Many(many) => (None, Some(many)),
+            Ranges::One(one) => (*one, &[]),
+            Ranges::Many { blocks, .. } => (None, blocks),
         }
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Range> + '_ {
-        let (one, many) = self.parts();
-        one.into_iter().chain(many.into_iter().flatten().map(|(&a, &b)| (a, b)))
-    }
-
-    /// Those that begin from `start` to `end`, both included.
-    pub fn starting(&self, start: u128, end: u128) -> impl Iterator<Item = Range> + '_ {
-        let (one, many) = self.parts();
-        let one = one.filter(|(a, _)| (start..=end).contains(a));
-        one.into_iter().chain(many.into_iter().flat_map(move |m| m.range(start..=end)).map(|(&a, &b)| (a, b)))
-    }
-
-    /// The last one that begins at `n` or before it.
-    pub fn before(&self, n: u128) -> Option<Range> {
-        match self {
-            Ranges::One(one) => one.filter(|(a, _)| *a <= n),
-            Ranges::Many(many) => many.range(..=n).next_back().map(|(&a, &b)| (a, b)),
-        }
+        let (one, blocks) = self.parts();
+        one.into_iter().chain(blocks.iter().flat_map(|b| b.ranges.iter().copied()))
     }
 
     pub fn len(&self) -> usize {
         match self {
             Ranges::One(one) => usize::from(one.is_some()),
-            Ranges::Many(many) => many.len(),
+            Ranges::Many { len, .. } => *len,
         }
     }
 
-    /// One that begins at the same number is replaced.
-    pub fn insert(&mut self, first: u128, last: u128) {
+    /// The last one that begins at `n` or before it.
+    pub fn before(&self, n: u128) -> Option<Range> {
         match self {
-            Ranges::One(Some((a, b))) if *a != first => {
-                *self = Ranges::Many(BTreeMap::from([(*a, *b), (first, last)]));
+            Ranges::One(one) => one.filter(|(first, _)| *first <= n),
+            Ranges::Many { blocks, .. } => {
+                let (block, at) = after(blocks, n);
+                let own = at.checked_sub(1).and_then(|at| blocks.get(block)?.ranges.get(at));
+                own.or_else(|| blocks.get(block.checked_sub(1)?)?.ranges.last()).copied()
             }
-            Ranges::One(one) => *one = Some((first, last)),
-            Ranges::Many(many) => drop(many.insert(first, last)),
         }
     }
 
-    pub fn remove(&mut self, first: u128) {
-        match self {
-            Ranges::One(one) => *one = one.filter(|(a, _)| *a != first),
-            Ranges::Many(many) => drop(many.remove(&first)),
+    pub fn insert(&mut self, first: u128, last: u128) {
+        let (mut from, mut to) = (first, last);
+        if let Some((a, b)) = self.before(first).filter(|(_, b)| b.saturating_add(1) >= first) {
+            if last <= b {
+                return;
+            }
+            (from, to) = (a, last.max(b));
         }
+        let reach = last.saturating_add(1);
+        if let Some((_, b)) = self.before(reach) {
+            to = to.max(b);
+        }
+        self.replace(from, reach, &[(from, to)]);
+    }
+
+    pub fn remove(&mut self, first: u128, last: u128) {
+        let Some(upper) = self.before(last).filter(|(_, b)| *b >= first) else { return };
+        let lower = self.before(first).filter(|(a, b)| *a < first && *b >= first);
+        let below = lower.map(|(a, _)| (a, first - 1));
+        let above = (upper.1 > last).then(|| (last + 1, upper.1));
+        let from = lower.map_or(first, |(a, _)| a);
+        match (below, above) {
+            (Some(below), Some(above)) => self.replace(from, last, &[below, above]),
+            (Some(one), None) | (None, Some(one)) => self.replace(from, last, &[one]),
+            (None, None) => self.replace(from, last, &[]),
+        }
+    }
+
+    /// Puts others in the place of those that begin from `from` to `to`.
+    fn replace(&mut self, from: u128, to: u128, with: &[Range]) {
+        match self {
+            Ranges::One(one) => {
+                let kept = one.filter(|(first, _)| !(from..=to).contains(first));
+                let mut all: Vec<Range> = kept.into_iter().chain(with.iter().copied()).collect();
+                all.sort_unstable();
+                *self = Ranges::of(Block::of(all).into_iter().collect());
+            }
+            Ranges::Many { blocks, len } => {
+                let (begin, end) = (from.checked_sub(1).map_or((0, 0), |n| after(blocks, n)), after(blocks, to));
+                *len = *len + with.len() - splice(blocks, begin, end, with);
+                if *len < 2 {
+                    *self = Ranges::of(std::mem::take(blocks));
+                }
+            }
+        }
+    }
+
+    pub fn intersection(&self, other: &Ranges) -> Ranges {
+        let (few, many) = if self.len() <= other.len() { (self, other) } else { (other, self) };
+        if let Ranges::One(one) = few {
+            let Some((first, last)) = *one else { return Ranges::new() };
+            let alone = match many.before(last).filter(|(_, b)| *b >= first) {
+                None => Some(None),
+                Some((a, b)) if a <= first => Some(Some((first, last.min(b)))),
+                Some((a, b)) => many.before(a - 1).is_none_or(|(_, b)| b < first).then_some(Some((a, last.min(b)))),
+            };
+            if let Some(one) = alone {
+                return Ranges::One(one);
+            }
+        }
+        let mut out = Vec::new();
+        few.iter().for_each(|(first, last)| many.give_within(first, last, &mut out));
+        Ranges::of(out)
+    }
+
+    /// Gives the part from `first` to `last`.
+    fn give_within(&self, first: u128, last: u128, out: &mut Vec<Block>) {
+        let clip = |(a, b): Range| (a.max(first), b.min(last));
+        let (one, blocks) = self.parts();
+        one.map(clip).filter(|(a, b)| a <= b).into_iter().for_each(|one| join(out, &[one]));
+        // Of an interval that begins further down only a part belongs to it.
+        let lower = self.before(first).filter(|(a, b)| *a < first && *b >= first && one.is_none());
+        lower.map(clip).into_iter().for_each(|head| join(out, &[head]));
+        let mut at = first.checked_sub(1).map_or((0, 0), |n| after(blocks, n));
+        let end = after(blocks, last);
+        while at < end {
+            let Some(block) = blocks.get(at.0) else { break };
+            match if at.0 == end.0 { end.1 } else { block.ranges.len() } {
+                upto if at.1 == 0 && upto == block.ranges.len() && block.last() <= last => share(out, block),
+                upto => {
+                    let own = block.ranges.get(at.1..upto).unwrap_or_default();
+                    if let Some((tail, whole)) = own.split_last() {
+                        join(out, whole);
+                        join(out, &[clip(*tail)]);
+                    }
+                }
+            }
+            at = (at.0 + 1, 0);
+        }
+    }
+
+    /// Adds all of `other`.
+    pub fn unite(&mut self, other: &Ranges) {
+        if self.len() == 0 {
+            self.clone_from(other);
+        } else if other.len() < BLOCK {
+            other.iter().for_each(|(first, last)| self.insert(first, last));
+        } else if self.len() < BLOCK {
+            let few = std::mem::replace(self, other.clone());
+            few.iter().for_each(|(first, last)| self.insert(first, last));
+        } else {
+            let (mut low, mut high) = (Cursor::of(self), Cursor::of(other));
+            let mut out = Vec::new();
+            while let Some((first, _)) = high.next() {
+                low.give_upto(first, &mut out);
+                std::mem::swap(&mut low, &mut high);
+            }
+            low.give_upto(u128::MAX, &mut out);
+            *self = Ranges::of(out);
+        }
+    }
+
+    /// Takes away all of `other`.
+    pub fn without(&mut self, other: &Ranges) {
+        if self.len() < BLOCK || other.len() < BLOCK {
+            for (first, last) in other.iter() {
+                self.remove(first, last);
+            }
+            return;
+        }
+        let (mut own, mut taken) = (Cursor::of(self), Cursor::of(other));
+        let mut out = Vec::new();
+        let mut rest: Option<Range> = None;
+        loop {
+            if rest.is_none() {
+                if own.skip_shared(&mut taken) || own.give_untouched(&taken, &mut out) {
+                    continue;
+                }
+                rest = own.next();
+                own.step();
+            }
+            let Some((a, b)) = rest else { break };
+            match taken.next() {
+                Some((_, d)) if d < a => taken.step(),
+                Some((c, d)) if c <= b => {
+                    if a < c {
+                        join(&mut out, &[(a, c - 1)]);
+                    }
+                    rest = (d < b).then(|| (d + 1, b));
+                    if d <= b {
+                        taken.step();
+                    }
+                }
+                _ => {
+                    join(&mut out, &[(a, b)]);
+                    rest = None;
+                }
+            }
+        }
+        *self = Ranges::of(out);
+    }
+}
+
+/// The place of the first interval that begins after `n`: in the block that may hold it, or at its end.
+fn after(blocks: &[Block], n: u128) -> Place {
+    let block = blocks.partition_point(|b| b.first <= n).saturating_sub(1);
+    (block, blocks.get(block).map_or(0, |b| b.ranges.partition_point(|(first, _)| *first <= n)))
+}
+
+/// Replaces the intervals from `begin` to before `end` and tells how many they were.
+fn splice(blocks: &mut Vec<Block>, begin: Place, end: Place, with: &[Range]) -> usize {
+    let mut gone = 0;
+    if begin.0 < end.0 {
+        // The blocks between, and the head of the last one.
+        if let Some(last) = blocks.get_mut(end.0) {
+            gone += Arc::make_mut(&mut last.ranges).drain(..end.1).count();
+        }
+        gone += blocks.drain(begin.0 + 1..end.0).map(|b| b.ranges.len()).sum::<usize>();
+    }
+    let next = begin.0 + 1;
+    if let Some(block) = blocks.get_mut(begin.0) {
+        let own = Arc::make_mut(&mut block.ranges);
+        let upto = if begin.0 < end.0 { own.len() } else { end.1 };
+        gone += own.splice(begin.1..upto, with.iter().copied()).count();
+        let half = own.len() / 2;
+        let upper = (own.len() > BLOCK).then(|| own.split_off(half)).and_then(Block::of);
+        upper.into_iter().for_each(|upper| blocks.insert(next, upper));
+    }
+    for at in (begin.0..=(next + 1).min(blocks.len().saturating_sub(1))).rev() {
+        match blocks.get_mut(at).map(|b| (b.ranges.first().map(|(first, _)| *first), b)) {
+            Some((Some(first), block)) => block.first = first,
+            Some((None, _)) => drop(blocks.remove(at)),
+            None => {}
+        }
+    }
+    gone
+}
+
+/// Adds intervals at the end; the first ones may overlap or touch what is there.
+fn join(out: &mut Vec<Block>, mut run: &[Range]) {
+    let Some(&(first, _)) = run.first() else { return };
+    let fits = |b: &&mut Block| b.last().saturating_add(1) >= first || b.ranges.len() + run.len() <= BLOCK;
+    if let Some(block) = out.last_mut().filter(fits) {
+        let own = Arc::make_mut(&mut block.ranges);
+        while let (Some(last), Some(((first, end), rest))) = (own.last_mut(), run.split_first()) {
+            if last.1.saturating_add(1) < *first {
+                break;
+            }
+            last.1 = last.1.max(*end);
+            run = rest;
+        }
+        if own.len() + run.len() <= BLOCK {
+            own.extend_from_slice(run);
+            return;
+        }
+    }
+    out.extend(Block::of(run.to_vec()));
+}
+
+/// Adds a block at the end, as it is where that leaves no small ones.
+fn share(out: &mut Vec<Block>, block: &Block) {
+    let alone =
+        |last: &Block| last.last().saturating_add(1) < block.first && last.ranges.len() + block.ranges.len() > BLOCK;
+    if out.last().is_none_or(alone) { out.push(block.clone()) } else { join(out, &block.ranges) }
+}
+
+/// A way along the intervals that goes over whole blocks where it can.
+struct Cursor<'r> {
+    blocks: &'r [Block],
+    at: usize,
+}
+
+impl<'r> Cursor<'r> {
+    fn of(ranges: &'r Ranges) -> Cursor<'r> {
+        Cursor { blocks: ranges.parts().1, at: 0 }
+    }
+
+    fn next(&self) -> Option<Range> {
+        self.blocks.first().and_then(|b| b.ranges.get(self.at)).copied()
+    }
+
+    fn step(&mut self) {
+        self.at += 1;
+        if self.blocks.first().is_some_and(|b| self.at >= b.ranges.len()) {
+            self.leave_block();
+        }
+    }
+
+    fn leave_block(&mut self) {
+        self.blocks = self.blocks.get(1..).unwrap_or_default();
+        self.at = 0;
+    }
+
+    /// Gives those that begin at `bound` or before it.
+    fn give_upto(&mut self, bound: u128, out: &mut Vec<Block>) {
+        while let Some(block) = self.blocks.first() {
+            let upto = block.ranges.partition_point(|(first, _)| *first <= bound).max(self.at);
+            match (self.at, upto == block.ranges.len()) {
+                (0, true) => share(out, block),
+                (at, _) => join(out, block.ranges.get(at..upto).unwrap_or_default()),
+            }
+            if upto < block.ranges.len() {
+                self.at = upto;
+                return;
+            }
+            self.leave_block();
+        }
+    }
+
+    /// Goes past a block that both have.
+    fn skip_shared(&mut self, other: &mut Cursor<'_>) -> bool {
+        let same = match (self.blocks.first(), other.blocks.first()) {
+            (Some(own), Some(taken)) => self.at == 0 && other.at == 0 && Arc::ptr_eq(&own.ranges, &taken.ranges),
+            _ => false,
+        };
+        if same {
+            self.leave_block();
+            other.leave_block();
+        }
+        same
+    }
+
+    /// Gives a whole block that ends before what comes next of the other.
+    fn give_untouched(&mut self, other: &Cursor<'_>, out: &mut Vec<Block>) -> bool {
+        let Some(block) = self.blocks.first().filter(|_| self.at == 0) else { return false };
+        let untouched = other.next().is_none_or(|(first, _)| block.last() < first);
+        if untouched {
+            share(out, block);
+            self.leave_block();
+        }
+        untouched
     }
 }
 
@@ -81,5 +378,69 @@ impl std::hash::Hash for Ranges {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.len().hash(state);
         self.iter().for_each(|range| range.hash(state));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SPACE: u128 = 400;
+
+    fn build(parts: &[(u128, u128)]) -> Ranges {
+        let mut out = Ranges::new();
+        parts.iter().for_each(|(first, size)| out.insert(*first, first + size));
+        out
+    }
+
+    fn parts(most: usize) -> impl Strategy<Value = Vec<(u128, u128)>> {
+        prop::collection::vec((0..SPACE, 0u128..9), 0..most)
+    }
+
+    fn holds(ranges: &Ranges, n: u128) -> bool {
+        ranges.iter().any(|(first, last)| (first..=last).contains(&n))
+    }
+
+    fn in_order(ranges: &Ranges) -> bool {
+        let all: Vec<Range> = ranges.iter().collect();
+        let (one, blocks) = ranges.parts();
+        let kept = all.len() == ranges.len() && (one.is_none() || blocks.is_empty());
+        let fit = blocks.iter().all(|b| (1..=BLOCK).contains(&b.ranges.len()) && b.first == b.ranges[0].0);
+        kept && fit && all.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0)
+    }
+
+    proptest! {
+        /// A rule takes a part out of a set, something happens to the part, and it comes back.
+        #[test]
+        fn a_part_that_leaves_and_comes_back_is_exact(
+            whole in parts(60), condition in parts(12), bans in parts(12), other in parts(60)
+        ) {
+            let (whole, condition, bans, other) = (build(&whole), build(&condition), build(&bans), build(&other));
+            let hit = whole.intersection(&condition);
+            let mut rest = whole.clone();
+            rest.without(&hit);
+            let mut left = hit.clone();
+            left.without(&bans);
+            let mut back = rest.clone();
+            back.unite(&left);
+            let mut joined = other.clone();
+            joined.unite(&back);
+            let mut parted = back.clone();
+            parted.without(&other);
+            for ranges in [&whole, &hit, &rest, &left, &back, &joined, &parted] {
+                prop_assert!(in_order(ranges), "{:?}", ranges);
+            }
+            for n in 0..SPACE + 10 {
+                let (w, c, b, o) = (holds(&whole, n), holds(&condition, n), holds(&bans, n), holds(&other, n));
+                let expected = w && !(c && b);
+                prop_assert_eq!(holds(&hit, n), w && c);
+                prop_assert_eq!(holds(&rest, n), w && !c);
+                prop_assert_eq!(holds(&back, n), expected);
+                prop_assert_eq!(holds(&joined, n), expected || o);
+                prop_assert_eq!(holds(&parted, n), expected && !o);
+                prop_assert_eq!(back.before(n), back.iter().take_while(|(first, _)| *first <= n).last());
+            }
+        }
     }
 }
