@@ -1,6 +1,10 @@
 //! The road as one function: observe, judge, plan, rehearse, apply, verify, record.
 #![forbid(unsafe_code)]
 
+use std::io;
+use std::panic::resume_unwind;
+use std::thread;
+
 use serde::Serialize;
 use thiserror::Error;
 
@@ -8,7 +12,7 @@ use crate::apply::sshd::change;
 use crate::apply::{ApplyError, apply, insert};
 use crate::chain;
 use crate::facts::Snapshot;
-use crate::host::{Host, LockError};
+use crate::host::{Host, LockError, Watcher};
 use crate::judge::{Judgement, Verdict, judge};
 use crate::observe::observe;
 use crate::plan::restraint::History;
@@ -208,16 +212,21 @@ pub fn walk(
         let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
         report.planned(&plan);
         (ask.told)("rehearse");
-        let rehearsed = match rehearse(host, &snapshot, plan, policy, &now, aim.suffices(), &insert) {
+        let trial = || rehearse(host, &snapshot, plan, policy, &now, aim.suffices(), &insert);
+        let (rehearsed, watcher) = if dry_run { (trial(), Ok(None)) } else { watched(host, trial) };
+        let rehearsed = match rehearsed {
             Ok(rehearsed) => rehearsed,
-            Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
+            Err(error) => {
+                watcher.into_iter().flatten().for_each(Watcher::dismiss);
+                return Ok(report.failed(Outcome::Blocked, chain(&error)));
+            }
         };
         report.evidence = Some(rehearsed.evidence().clone());
         if dry_run {
             return Ok(report.end(Outcome::Refused));
         }
         (ask.told)("apply");
-        let mut applied = match apply(host, state, rehearsed, &snapshot, &now.sentence) {
+        let mut applied = match apply(host, state, rehearsed, &snapshot, &now.sentence, watcher) {
             Ok(applied) => applied,
             Err(moved @ ApplyError::Moved(_)) => {
                 report.error = Some(chain(&moved));
@@ -251,6 +260,14 @@ pub fn walk(
         }
     }
     Ok(report.end(Outcome::Blocked))
+}
+
+/// Runs `trial` while a watcher comes up, which takes as long.
+fn watched<T>(host: &Host, trial: impl FnOnce() -> T) -> (T, io::Result<Option<Watcher>>) {
+    thread::scope(|scope| match thread::Builder::new().spawn_scoped(scope, || host.watcher()) {
+        Ok(coming) => (trial(), coming.join().unwrap_or_else(|panic| resume_unwind(panic))),
+        Err(_) => (trial(), host.watcher()),
+    })
 }
 
 impl Report {

@@ -62,7 +62,11 @@ pub fn insert(host: &Host, id: &str, at: &TableInserts) -> Result<(), IptablesEr
             let words = insert.accept.iptables(id, deed);
             if offset == 0 && first.is_none() {
                 first = Some((insert.chain.clone(), words.clone()));
-                if stands(host, command, &at.table, &insert.chain, &words) == Some(true) {
+                let there = match at.backend {
+                    Backend::Nft => nft::count(id, at.family, &at.table)? > 0,
+                    Backend::Legacy => stands(host, command, &at.table, &insert.chain, &words) == Some(true),
+                };
+                if there {
                     return Ok(());
                 }
             }

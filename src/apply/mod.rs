@@ -132,21 +132,22 @@ impl Applied {
     }
 }
 
-/// Makes the plan true. `before` is what a client sees now, for the record. On an error nothing of the plan is left on the
-/// host, unless the error says so.
+/// Makes the plan true. `before` is what a client sees now, for the record; `watcher` undoes it if this process is ended. On
+/// an error nothing of the plan is left on the host, unless the error says so.
 pub fn apply(
     host: &Host,
     state: &StateDir,
     rehearsed: Rehearsed,
     snapshot: &Snapshot,
     before: &str,
+    watcher: io::Result<Option<Watcher>>,
 ) -> Result<Applied, ApplyError> {
     let (plan, evidence) = rehearsed.into_parts();
     let mut work = Work::new(host, state, snapshot, &plan);
     let unseen =
         |source: StepError| if source.is_moved() { ApplyError::Moved(source) } else { ApplyError::Look(source) };
     work.look(&plan).map_err(unseen)?;
-    let watcher = host.watcher().map_err(ApplyError::Watch)?;
+    let watcher = watcher.map_err(ApplyError::Watch)?;
     let evidence = serde_json::to_value(evidence).unwrap_or_default();
     let mut entry = Entry::new(plan, before, evidence);
     entry.save(host, state)?;

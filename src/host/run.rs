@@ -1,6 +1,7 @@
 //! Running the host's own tools: no shell, a deadline, bounded output, the whole process group ended.
 
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::resume_unwind;
 
@@ -8,18 +9,24 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
 
 use super::Host;
 use super::lock::held;
+use super::peer::pidfd;
 use super::stage::{bound, handed};
 
 /// How long a tool of the host may take.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 /// How much a tool may print on one stream.
 pub const OUTPUT_LIMIT: usize = 64 << 20;
+
+/// Between two looks at a tool whose end is not told.
+const PAUSE: Duration = Duration::from_millis(2);
 
 const SEARCH: [&str; 6] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/sbin", "/usr/local/bin"];
 
@@ -180,15 +187,25 @@ fn drain(pipe: Option<impl Read>) -> io::Result<Vec<u8>> {
 
 fn wait(child: &mut Child, deadline: Duration) -> io::Result<Option<std::process::ExitStatus>> {
     let end = Instant::now() + deadline;
-    let mut pause = Duration::from_micros(200);
+    // Where the kernel gives none (before 5.3), or where no descriptor is left, it is looked after again and again.
+    let ended = pidfd(child.id() as i32).ok();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if Instant::now() >= end {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
             return Ok(None);
         }
-        thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(5));
+        match &ended {
+            Some(ended) => {
+                let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                match poll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], left) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            None => thread::sleep(PAUSE.min(left)),
+        }
     }
 }

@@ -58,37 +58,38 @@ fn with_lines(host: &Host, mut unit: Unit, drop_ins: Vec<String>) -> Unit {
     unit
 }
 
-/// Each unit, with the paths of its drop-ins.
+/// Each unit, with the paths of its drop-ins. All are asked for at once.
 async fn ask(bus: &Connection) -> Result<Vec<(Unit, Vec<String>)>, BusError> {
+    let [service, other, socket, other_socket] = UNITS;
+    let all = tokio::try_join!(unit(bus, service), unit(bus, other), unit(bus, socket), unit(bus, other_socket))?;
     let mut units: Vec<(Unit, Vec<String>)> = Vec::new();
-    for name in UNITS {
-        let manager = Some("org.freedesktop.systemd1.Manager");
-        let answer = bus.call_method(Some(SYSTEMD), "/org/freedesktop/systemd1", manager, "LoadUnit", &name).await?;
-        let path: OwnedObjectPath = answer.body().deserialize()?;
-        let all = properties(bus, &path, "Unit").await?;
-        let text = |key: &str| text(&all, key);
-        let id = text("Id");
-        if units.iter().any(|(u, _)| u.name == id) {
-            continue;
+    for unit in <[_; 4]>::from(all) {
+        if !units.iter().any(|(known, _)| known.name == unit.0.name) {
+            units.push(unit);
         }
-        let own = match name.ends_with(".socket") {
-            true => properties(bus, &path, "Socket").await?,
-            false => properties(bus, &path, "Service").await?,
-        };
-        let unit = Unit {
-            name: id,
-            load_state: text("LoadState"),
-            active_state: text("ActiveState"),
-            sub_state: text("SubState"),
-            unit_file_state: text("UnitFileState"),
-            result: self::text(&own, "Result"),
-            main_pid: own.get("MainPID").and_then(|v| u32::try_from(v).ok()).unwrap_or(0),
-            fragment_path: text("FragmentPath"),
-            socket: name.ends_with(".socket").then(|| socket(&all, &own)),
-        };
-        units.push((unit, list(&all, "DropInPaths")));
     }
     Ok(units)
+}
+
+async fn unit(bus: &Connection, name: &str) -> Result<(Unit, Vec<String>), BusError> {
+    let manager = Some("org.freedesktop.systemd1.Manager");
+    let answer = bus.call_method(Some(SYSTEMD), "/org/freedesktop/systemd1", manager, "LoadUnit", &name).await?;
+    let path: OwnedObjectPath = answer.body().deserialize()?;
+    let kind = if name.ends_with(".socket") { "Socket" } else { "Service" };
+    let (all, own) = tokio::try_join!(properties(bus, &path, "Unit"), properties(bus, &path, kind))?;
+    let text = |key: &str| text(&all, key);
+    let unit = Unit {
+        name: text("Id"),
+        load_state: text("LoadState"),
+        active_state: text("ActiveState"),
+        sub_state: text("SubState"),
+        unit_file_state: text("UnitFileState"),
+        result: self::text(&own, "Result"),
+        main_pid: own.get("MainPID").and_then(|v| u32::try_from(v).ok()).unwrap_or(0),
+        fragment_path: text("FragmentPath"),
+        socket: name.ends_with(".socket").then(|| socket(&all, &own)),
+    };
+    Ok((unit, list(&all, "DropInPaths")))
 }
 
 fn socket(unit: &HashMap<String, OwnedValue>, own: &HashMap<String, OwnedValue>) -> SocketUnit {

@@ -46,7 +46,7 @@ pub fn make(host: &Host, state: &StateDir, snapshot: &Snapshot, steps: Vec<Step>
     };
     let none = |_: &Host, _: &str, _: &ssh_rescue::plan::TableInserts| Ok(());
     let rehearsed = rehearse(host, snapshot, plan, &Policy::default(), &judgement, true, &none).unwrap();
-    apply(host, state, rehearsed, snapshot, "connection timed out, because of a test")
+    apply(host, state, rehearsed, snapshot, "connection timed out, because of a test", host.watcher())
 }
 
 /// A folder with `a` and `b` as they were, and a state folder that is not there yet.

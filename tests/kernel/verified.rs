@@ -36,7 +36,7 @@ fn verified(
             let plan = Plan { id: new_id(), steps: steps(generation), declined: Vec::new() };
             let aim = Aim::of(policy, &snapshot, &before, &plan);
             let rehearsed = rehearse(host, &snapshot, plan, policy, &before, aim.suffices(), &insert).unwrap();
-            let applied = apply(host, &state, rehearsed, &snapshot, &before.sentence).unwrap();
+            let applied = apply(host, &state, rehearsed, &snapshot, &before.sentence, host.watcher()).unwrap();
             let verified = verify(host, policy, &state, applied, &aim).unwrap();
             then(host, &state, verified);
             Ok(())
