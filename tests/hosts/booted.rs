@@ -37,12 +37,12 @@ export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
 while systemd-nspawn --quiet --boot --keep-unit --register=no --console=pipe --machine=rescued --hostname=rescued \
     --link-journal=no --resolv-conf=off --timezone=off --directory="$folder/root" \
     --network-namespace-path="$folder/namespace" --capability=CAP_NET_ADMIN \
-    --bind=/dev/net/tun --bind-ro="$program:/usr/bin/ssh-rescue"
+    --bind=/dev/net/tun ${program:+"--bind-ro=$program:/usr/bin/ssh-rescue"}
 [ $? -eq 133 ]; do :; done
 "#;
 
 /// The file that is tested: the one that SSH_RESCUE_PROGRAM names (`make test`: the static one, as it is shipped), else cargo's.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     std::env::var_os("SSH_RESCUE_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_ssh-rescue").into()).into()
 }
 
@@ -56,8 +56,17 @@ pub struct Booted {
 }
 
 impl Booted {
-    /// Boots a host from the root, and waits until all its services are up.
+    /// Boots a host from the root, with the program in its place, and waits until all its services are up.
     pub fn boot(root: &Path) -> Booted {
+        Booted::with(root, &program())
+    }
+
+    /// The same without the program.
+    pub fn bare(root: &Path) -> Booted {
+        Booted::with(root, Path::new(""))
+    }
+
+    fn with(root: &Path, program: &Path) -> Booted {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!("ssh-rescue-hosts-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let wire = Wire::lay();
@@ -78,7 +87,7 @@ impl Booted {
                 BOOT,
                 "boot",
             ])
-            .args([root, folder.path(), &wire.namespace, &program()])
+            .args([root, folder.path(), &wire.namespace, program])
             .args(&cgroups)
             .stdin(Stdio::null())
             .stdout(console.reopen().expect("the console"))

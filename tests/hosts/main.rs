@@ -9,6 +9,7 @@ mod client;
 mod killed;
 mod lockouts;
 mod meant;
+mod package;
 mod reboot;
 mod seen;
 mod service;
@@ -82,6 +83,13 @@ fn main() -> ExitCode {
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));
         row("killed: a repair at each of its commits", Box::new(|host| Ok(killed::at_every_commit(&host)?)));
         row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(&host)?)));
+        trials.push(Trial::test(format!("{distribution}: the package"), move || {
+            if !Path::new("/usr/bin/dpkg-deb").exists() {
+                return skipped("dpkg-deb is not installed").map(drop);
+            }
+            let Some(root) = root(number)? else { return Ok(()) };
+            Ok(package::life(Booted::bare(&root))?)
+        }));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
