@@ -16,6 +16,7 @@ use nix::sys::stat::Mode;
 use thiserror::Error;
 
 use super::Host;
+use super::peer::{end, pidfd};
 
 #[derive(Debug, Error)]
 pub enum LockError {
@@ -42,6 +43,9 @@ pub(super) fn held() -> Option<RawFd> {
     HELD.get()
 }
 
+/// A pass that is stopped (SIGSTOP) in the middle gets this long to go on by itself.
+const STOPPED: Duration = Duration::from_secs(1);
+
 /// Held until it is dropped or its process and the tools that it runs end, however they end.
 #[must_use]
 #[derive(Debug)]
@@ -59,6 +63,9 @@ impl Drop for Lock {
 
 impl Host {
     /// Takes the lock `folder/lock`, waiting at most as long as `wait`; makes the folder (0700) where it is not there.
+    ///
+    /// A holder that runs this program and is stopped would stand in the way for ever: it is ended, and what it had begun is
+    /// taken back as after any kill.
     pub fn lock(&self, folder: &Path, wait: Duration) -> Result<Lock, LockError> {
         let path = folder.join("lock");
         let io = |action| {
@@ -73,7 +80,8 @@ impl Host {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = self.open(&path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
         let mut file = File::from(file.map_err(|error| io("open")(error.into()))?);
-        let end = Instant::now() + wait;
+        let begin = Instant::now();
+        let end = begin + wait;
         loop {
             match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
                 Ok(()) => {
@@ -88,6 +96,9 @@ impl Host {
                 Err(Errno::EWOULDBLOCK) => return Err(LockError::Held { path, holder: holder(file) }),
                 Err(error) => return Err(io("lock")(error.into())),
             }
+            if begin.elapsed() > STOPPED {
+                end_stopped(&mut file);
+            }
             sleep(Duration::from_millis(20));
         }
     }
@@ -99,6 +110,27 @@ fn flock(file: &File, operation: libc::c_int) -> Result<(), Errno> {
     Errno::result(unsafe { libc::flock(file.as_raw_fd(), operation) }).map(drop)
 }
 
+/// Ends the holder of the lock if it runs this program and is stopped.
+fn end_stopped(file: &mut File) {
+    let Some(pid) = told(file) else { return };
+    // The descriptor is of one process, whoever has its number later.
+    let Ok(process) = pidfd(pid) else { return };
+    let program = |path: &str| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+    let same = program("/proc/self/exe").is_some_and(|own| program(&format!("/proc/{pid}/exe")) == Some(own));
+    let stat = procfs::process::Process::new(pid).and_then(|p| p.stat());
+    if same && stat.is_ok_and(|stat| stat.state == 'T') {
+        let _ = end(&process);
+    }
+}
+
+/// The process that the lock names.
+fn told(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(20).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
 /// Who holds a lock on a file that others lock too, as the kernel lists it.
 pub fn lock_holder(path: &Path) -> String {
     let inode = path.metadata().ok().map(|meta| meta.ino());
@@ -108,10 +140,7 @@ pub fn lock_holder(path: &Path) -> String {
 }
 
 fn holder(mut file: File) -> String {
-    let mut text = String::new();
-    let _ = file.rewind();
-    let _ = (&mut file).take(20).read_to_string(&mut text);
-    named(text.trim().parse().ok())
+    named(told(&mut file))
 }
 
 fn named(pid: Option<i32>) -> String {

@@ -73,6 +73,14 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     }
 }
 
+/// Kills the process of a descriptor (pidfd_send_signal(2)).
+pub fn end(process: &OwnedFd) -> io::Result<()> {
+    let nothing: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is open, and without a siginfo_t the kernel makes one.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, nothing, 0) };
+    Ok(Errno::result(sent).map(drop)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use ssh_rescue::chain;
-use ssh_rescue::host::Host;
+use ssh_rescue::host::{Call, Host};
 use ssh_rescue::record::{StateDir, history};
 use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
 
@@ -183,9 +184,9 @@ fn it_stops_arguing_and_says_with_whom_until_an_operator_speaks() {
         std::fs::create_dir_all("/etc/ssh-rescue").unwrap();
         std::fs::write("/etc/ssh-rescue/policy.toml", "[restraint]\nattempts = 1\n").unwrap();
         until("the policy", || status().unwrap()["policy"]["source"] == "/etc/ssh-rescue/policy.toml");
-        lock_out(stage);
-        until("the repair", || status().unwrap()["repairs"] == 1);
         let mut typist = Typist::start();
+        typist.types(DROP);
+        until("the repair", || status().unwrap()["repairs"] == 1);
         typist.types("flush chain inet fw in; add rule inet fw in tcp dport 22 drop");
         until("the breaker", || status().unwrap()["stopped"].is_string());
         let stopped = status().unwrap()["stopped"].as_str().unwrap().to_owned();
@@ -248,6 +249,37 @@ fn a_broken_policy_reports_and_repairs_nothing_until_it_is_mended() {
     });
 }
 
+/// Stopped in the middle: it waits for iptables-legacy, which waits for the lock of xtables, and it has the lock of a pass.
+#[test]
+fn a_repair_that_is_stopped_in_the_middle_is_ended_and_taken_back() {
+    if !root("a stopped repair") {
+        return;
+    }
+    Stage::build(&Host::live(), |stage| {
+        stage.tool("iptables-legacy", &["-A", "INPUT", "-p", "tcp", "--dport", "22", "-j", "DROP"], "").unwrap();
+        let held = std::fs::File::create("/run/xtables.lock").unwrap();
+        held.lock().unwrap();
+        let mut first = stage.host.spawn_bound(PROGRAM, &["repair", "--alone"]).unwrap();
+        let begun =
+            || history(stage.host, &StateDir::default()).is_ok_and(|h| h.entries.iter().any(|e| !e.steps.is_empty()));
+        until("a repair in the middle", begun);
+        kill(Pid::from_raw(first.id() as i32), Signal::SIGSTOP).unwrap();
+        held.unlock().unwrap();
+        let call = Call { deadline: LONG, ..Call::new(PROGRAM, &["repair", "--alone", "--json"]) };
+        let output = stage.host.run(&call).unwrap();
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", output.complaint()));
+        assert_eq!(report["outcome"], "repaired", "{report}");
+        // By its watcher, or by the second one.
+        let entries = history(stage.host, &StateDir::default()).unwrap().entries;
+        assert_eq!(entries.iter().filter(|e| e.phase.is_taken_back()).count(), 1, "{entries:?}");
+        assert_eq!(first.wait().unwrap().signal(), Some(Signal::SIGKILL as i32));
+        assert_eq!(stage.see().unwrap(), [Sight::Banner; 2]);
+        Ok(())
+    })
+    .unwrap_or_else(|e| panic!("{}", chain(&e)));
+}
+
 #[test]
 fn an_agent_that_is_killed_or_hangs_stands_in_nobodys_way() {
     if !root("a hung agent") {
@@ -256,14 +288,15 @@ fn an_agent_that_is_killed_or_hangs_stands_in_nobodys_way() {
     with_agent(|stage, agent| {
         agent.signal(Signal::SIGSTOP);
         lock_out(stage);
-        let output = stage.host.run(&ssh_rescue::host::Call::new(PROGRAM, &["repair", "--json"])).unwrap();
+        let output = stage.host.run(&Call::new(PROGRAM, &["repair", "--json"])).unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["outcome"], "repaired", "{report}");
         assert_eq!(stage.see().unwrap(), [Sight::Banner; 2]);
-        let output = stage.host.run(&ssh_rescue::host::Call::new(PROGRAM, &["status"])).unwrap();
+        let output = stage.host.run(&Call::new(PROGRAM, &["status"])).unwrap();
         assert_eq!(output.status, 3);
         assert!(String::from_utf8_lossy(&output.stdout).contains("NO AGENT"));
         agent.signal(Signal::SIGKILL);
+        agent.child.wait().unwrap();
         *agent = Agent::start(stage.host);
         assert_eq!(status().unwrap()["verdict"], "reachable");
     });

@@ -181,11 +181,14 @@ fn a_repair_tells_its_stages_and_several_at_once_become_one() {
         return;
     }
     with_agent(|stage, _| {
-        ours("Hold", json!({"seconds": 60}));
+        // The agent itself has given up: what is repaired is repaired for those who ask.
+        std::fs::create_dir_all("/etc/ssh-rescue").unwrap();
+        std::fs::write("/etc/ssh-rescue/policy.toml", "[restraint]\nattempts = 1\n").unwrap();
+        until("the policy", || status().unwrap()["policy"]["source"] == "/etc/ssh-rescue/policy.toml");
         lock_out(stage);
-        until("the verdict", || status().unwrap()["verdict"] == "blocked");
-        // The hold goes and the askers come before the agent itself looks.
-        std::fs::remove_file("/var/lib/ssh-rescue/hold.json").unwrap();
+        until("the repair", || status().unwrap()["repairs"] == 1);
+        stage.tool("nft", &["flush chain inet fw in; add rule inet fw in tcp dport 22 drop"], "").unwrap();
+        until("the breaker", || status().unwrap()["stopped"].is_string());
         let mut askers: Vec<UnixStream> = (0..5).map(|_| UnixStream::connect(SOCKET).unwrap()).collect();
         for asker in &mut askers {
             asker.write_all(b"{\"method\":\"io.ssh-rescue.Agent.Repair\",\"more\":true}\0").unwrap();
@@ -207,7 +210,7 @@ fn a_repair_tells_its_stages_and_several_at_once_become_one() {
         for stage in ["plan", "rehearse", "apply", "verify"] {
             assert!(stages.iter().any(|told| told == stage), "{stage} of {stages:?}");
         }
-        assert_eq!(ours("History", json!({}))["repairs"].as_array().unwrap().len(), 1);
+        assert_eq!(ours("History", json!({}))["repairs"].as_array().unwrap().len(), 2);
     });
 }
 
