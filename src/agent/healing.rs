@@ -11,7 +11,6 @@ use procfs::Current;
 
 use crate::host::{BusError, Call, Host};
 use crate::plan::settle::Healing;
-use crate::plan::{Plan, Step};
 
 /// dpkg's and apt's, rpm's and dnf's.
 const LOCKS: [&str; 4] =
@@ -22,9 +21,9 @@ const UFW: &str = "/run/ufw.lock";
 const BOOT: Duration = Duration::from_secs(300);
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// What the plan would rather wait for; `reload` says that firewalld has just changed its rules.
-pub fn healing(host: &Host, plan: &Plan, reload: bool) -> Option<Healing> {
-    let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
+/// What a repair would rather wait for: `starts` one that starts a service; `reload` says that firewalld has just changed its
+/// rules.
+pub fn healing(host: &Host, starts: bool, reload: bool) -> Option<Healing> {
     if booting(host) {
         return Some(Healing::Boot);
     }

@@ -9,13 +9,14 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::healing::healing;
 use crate::chain;
+use crate::facts::Seen;
 use crate::host::{Call, Host};
 use crate::judge::Judgement;
 use crate::pass::{self, Ask, Outcome, Report};
 use crate::plan::restraint::{History, Leave};
 use crate::plan::settle::Patience;
 use crate::plan::{Decision, Step, annotate};
-use crate::policy::Policy;
+use crate::policy::{Policy, RestraintPolicy};
 use crate::record::{
     Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, keep_healthy, recover, undo,
 };
@@ -102,6 +103,7 @@ pub fn start(host: Host, state: StateDir, seed: u64, done: UnboundedSender<Done>
         patience: Patience::default(),
         history: History::default(),
         failures: 0,
+        left: Vec::new(),
     };
     thread::Builder::new().name("road".into()).spawn(move || worker.work(&taken, &done))?;
     Ok(jobs)
@@ -116,6 +118,8 @@ struct Worker {
     history: History,
     /// Repairs in a row that came to nothing.
     failures: u32,
+    /// When the unit was started because nothing could be tried here.
+    left: Vec<Instant>,
 }
 
 impl Worker {
@@ -180,25 +184,26 @@ impl Worker {
             listeners,
             firewalld: snapshot.owners.firewalld.present().is_some(),
         };
+        let stay = report_only || !matches!(self.state.hold(&self.host), Ok(None));
         let Decision::Repair(plan) = &decision else {
             if decision == Decision::Healthy {
                 // What a later repair may fall back on; that it could not be kept is no reason to fail.
                 let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
             }
-            self.patience.well();
-            if decision == Decision::Healthy && self.host.exists(self.state.path()) {
-                // What a later repair may fall back on; that it could not be kept is said by that repair.
-                let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
+            let untried = snapshot.sshd.trials.last().is_some_and(|t| matches!(t.test, Seen::Unreadable(_)));
+            match untried && !stay && !may_change_owners() {
+                true => self.leave_to_unit(&mut looked, &policy.restraint, reload),
+                false => self.patience.well(),
             }
             return looked;
         };
-        let stay = report_only || !matches!(self.state.hold(&self.host), Ok(None));
         if stay {
             annotate(&mut looked.judgement, &decision);
             return looked;
         }
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let healing = healing(&self.host, plan, reload);
+        let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
+        let healing = healing(&self.host, starts, reload);
         if let Some(again) = self.patience.ill(elapsed, healing) {
             looked.again = Some(Duration::from_millis(again - elapsed));
             looked.waiting = healing.map(|h| h.words().to_owned());
@@ -234,9 +239,7 @@ impl Worker {
                 // What a sandbox forbids is left to a unit that may do it.
                 let owners = report.plan.iter().flat_map(|p| &p.steps).any(Step::changes_owners);
                 if failed && owners && !may_change_owners() {
-                    let call = Call { deadline: HELP, ..Call::new("systemctl", &["start", REPAIR_UNIT]) };
-                    let _ = self.host.run(&call);
-                    looked.again = Some(Duration::from_millis(50));
+                    self.start_unit(&mut looked);
                 }
                 looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
                 looked.report = Some(report);
@@ -245,6 +248,28 @@ impl Worker {
         }
         self.patience.well();
         looked
+    }
+
+    /// What cannot even be tried in this sandbox; no more often than restraint lets anything be mended.
+    fn leave_to_unit(&mut self, looked: &mut Looked, restraint: &RestraintPolicy, reload: bool) {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let healing = healing(&self.host, true, reload);
+        if let Some(again) = self.patience.ill(elapsed, healing) {
+            looked.again = Some(Duration::from_millis(again - elapsed));
+            looked.waiting = healing.map(|h| h.words().to_owned());
+            return;
+        }
+        self.left.retain(|at| at.elapsed() < Duration::from_secs(restraint.per_seconds));
+        if self.left.len() < restraint.attempts as usize {
+            self.left.push(Instant::now());
+            self.start_unit(looked);
+        }
+        self.patience.well();
+    }
+
+    fn start_unit(&self, looked: &mut Looked) {
+        let _ = self.host.run(&Call { deadline: HELP, ..Call::new("systemctl", &["start", REPAIR_UNIT]) });
+        looked.again = Some(Duration::from_millis(50));
     }
 
     fn repair(
@@ -276,6 +301,7 @@ impl Worker {
 
     fn forgive(&mut self) {
         self.history.forgive(now());
+        self.left.clear();
         self.patience.well();
     }
 }

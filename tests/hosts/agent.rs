@@ -73,3 +73,36 @@ pub fn service(mut host: Booted) -> Result<(), String> {
         .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
     expect("a client after a boot", &host.wire.see(SOMEBODY), &[Sight::Banner; 2])
 }
+
+/// What the agent's sandbox forbids is done by ssh-rescue-repair.service, which the agent starts; a person, a timer or a boot
+/// may start it as well, and then it matters not how the agent fares.
+pub fn handed_over(host: &Booted) -> Result<(), String> {
+    install(host)?;
+    let banner = |what: &str| {
+        wait(what, || host.wire.see(SOMEBODY) == [Sight::Banner; 2]).map_err(|e| format!("{e}\n{}", journal(host)))
+    };
+    // A file that is another's stays so, which takes a right that the agent has not.
+    host.sh("chown 65534:65534 /etc/hosts.allow; echo ALL: ALL >/etc/hosts.deny");
+    banner("a banner after another's hosts.allow")?;
+    expect("whose the file is", &host.sh("stat -c %u:%g /etc/hosts.allow").trim(), &"65534:65534")?;
+    host.run("userdel sshd; systemctl restart ssh");
+    banner("a banner after a missing user")?;
+    // Clients get in before it has said so.
+    let said = "journalctl --no-pager -q -o cat -u ssh-rescue-repair.service | grep -c '^REPAIRED'";
+    wait("a second repair by the unit", || host.run(said).stdout == b"2\n")
+        .map_err(|e| format!("{e}\n{}", journal(host)))?;
+
+    let agent = "$(systemctl show -p MainPID --value ssh-rescue.service)";
+    for (name, hinder) in
+        [("hung", format!("kill -STOP {agent}")), ("dead", "systemctl stop ssh-rescue.service".into())]
+    {
+        host.sh(&hinder);
+        host.sh(&format!(
+            "nft 'table inet {name} {{ chain in {{ type filter hook input priority 0; tcp dport 22 drop; }}; }}'"
+        ));
+        expect("a client", &host.wire.see(SOMEBODY), &[Sight::TimedOut; 2])?;
+        host.sh("systemctl start ssh-rescue-repair.service");
+        expect(name, &host.wire.see(SOMEBODY), &[Sight::Banner; 2]).map_err(|e| format!("{e}\n{}", journal(host)))?;
+    }
+    Ok(())
+}

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
                 }),
             );
         }
+        row("agent: what it hands over", Box::new(|host| Ok(agent::handed_over(&host)?)));
         row("agent: the service and its socket", Box::new(|host| Ok(agent::service(host)?)));
         for meant in MEANT.iter().chain(sshd::OTHERS) {
             row(&format!("meant: {}", meant.name), Box::new(move |host| Ok(meant::leave(&host, meant)?)));
