@@ -213,7 +213,10 @@ impl Place {
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = openat(&self.folder, self.name.as_c_str(), flags, Mode::empty()).map_err(self.failed("open"))?;
         let stat = fstat(&file).map_err(self.failed("stat"))?;
-        Ok(Some((file, stat)))
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG {
+            true => Ok(Some((file, stat))),
+            false => Err(ReplaceError::NotRegular { path: self.path.clone() }),
+        }
     }
 
     fn write(&self, content: &[u8], mode: u32, old: Option<&(OwnedFd, FileStat)>) -> Result<(), ReplaceError> {

@@ -1,6 +1,5 @@
 //! Disks, memory, boot time, the connection tracking table, the package manager's lock.
 
-use std::fs::{File, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +24,7 @@ pub fn resources(host: &Host) -> Resources {
         memory_available: system.available_memory(),
         boot_time: System::boot_time(),
         conntrack: conntrack(host),
-        package_manager: LOCKS.iter().find_map(|path| locked(Path::new(path))),
+        package_manager: LOCKS.iter().find_map(|path| locked(host, Path::new(path))),
     }
 }
 
@@ -86,8 +85,8 @@ fn conntrack(host: &Host) -> Option<(u64, u64)> {
 }
 
 /// Who holds a lock file, without waiting and without taking it.
-fn locked(path: &Path) -> Option<String> {
-    let file: File = OpenOptions::new().read(true).open(path).ok()?;
+fn locked(host: &Host, path: &Path) -> Option<String> {
+    let file = host.open_file(path).ok()?;
     let mut lock = libc::flock { l_type: libc::F_WRLCK as i16, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 };
     nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GETLK(&mut lock)).ok()?;
     (lock.l_type != libc::F_UNLCK as i16).then(|| format!("{} (pid {})", path.display(), lock.l_pid))

@@ -32,6 +32,7 @@ mod rehearsal;
 mod saved;
 mod scratch;
 mod sshd;
+mod swapped;
 mod torn;
 mod traced;
 mod tracer;
