@@ -12,6 +12,7 @@ mod nft_expr;
 mod nft_set;
 mod nlattr;
 pub mod route;
+pub mod selinux_ports;
 pub mod sock_diag;
 pub mod sshd_config;
 pub mod sshd_settings;

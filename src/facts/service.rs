@@ -21,6 +21,8 @@ pub struct Sshd {
     pub processes: Vec<Process>,
     /// The file `/etc/ssh/sshd_not_to_be_run` is there.
     pub not_to_be_run: bool,
+    /// SELinux, where it is on and enforcing.
+    pub selinux: Option<Selinux>,
     pub privsep_dir: Seen<PathMode>,
     pub files: SshdFiles,
     pub logins: Logins,
@@ -28,6 +30,19 @@ pub struct Sshd {
     pub start_failed: Option<String>,
     /// Answers to the planner's questions, in their order.
     pub trials: Vec<Trial>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Selinux {
+    /// What this host's own list (semanage(8)) says of TCP ports; the policy itself is not read.
+    pub local: Seen<Vec<PortType>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortType {
+    pub first: u16,
+    pub last: u16,
+    pub kind: String,
 }
 
 /// What sshd reads when it starts.

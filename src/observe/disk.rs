@@ -31,6 +31,7 @@ pub fn disk(host: &Host, policy: &Policy) -> Snapshot {
         units: units(host),
         processes: Vec::new(),
         not_to_be_run: sshd::not_to_be_run(host),
+        selinux: None,
         privsep_dir: Seen::Absent,
         files: sshd_files::files(host),
         logins: logins::logins(host, None),

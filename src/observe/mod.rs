@@ -12,6 +12,7 @@ mod outside;
 mod owners;
 mod processes;
 mod resources;
+mod selinux;
 pub mod sshd;
 mod sshd_files;
 mod units;
@@ -61,6 +62,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
                 test: program.test,
                 units: ended(units),
                 not_to_be_run: sshd::not_to_be_run(host),
+                selinux: selinux::selinux(host),
                 privsep_dir: sshd::privsep_dir(host),
                 files: sshd_files::files(host),
                 logins: logins::logins(host, program.settings.present()),

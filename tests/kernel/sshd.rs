@@ -337,3 +337,37 @@ fn each_fault_of_sshd_is_mended_by_the_least_and_undone() {
     }
     assert!(failed.is_empty(), "{} of {}:\n{}", failed.len(), FAULTS.len(), failed.join("\n\n"));
 }
+
+/// On a scratch host that has SELinux's file system, as far as it is looked at.
+#[test]
+fn a_port_of_selinux_is_looked_up_in_semanages_own_list() {
+    if !root("the list of semanage") {
+        return;
+    }
+    let codes = |stage: &Stage<'_>, policy: &Policy| -> Vec<&'static str> {
+        let codes = check(stage.host, policy).0.findings.iter().map(|f| f.code).collect::<Vec<_>>();
+        codes.into_iter().filter(|code| code.starts_with("sshd.selinux")).collect()
+    };
+    Stage::build(&Host::live(), |stage| {
+        use nix::mount::{MsFlags, mount};
+        let mut policy = Policy::default();
+        policy.ssh.ports = vec![2222];
+        mount(Some("scratch"), "/sys/fs", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        fs::create_dir_all("/sys/fs/selinux").unwrap();
+        fs::create_dir_all("/etc/selinux/mls/active").unwrap();
+        stage.write("/etc/selinux/config", "SELINUX=enforcing\n# SELINUXTYPE=no\nSELINUXTYPE=mls\n")?;
+        let none = Vec::<&str>::new();
+        for (enforcing, listed, expected) in [
+            ("0", "", none.clone()),
+            ("1", "", vec!["sshd.selinux.port"]),
+            ("1", "portcon tcp 2222 system_u:object_r:http_port_t:s0\n", vec!["sshd.selinux.port"]),
+            ("1", "portcon tcp 2220-2230 system_u:object_r:ssh_port_t:s0\n", none),
+        ] {
+            stage.write("/sys/fs/selinux/enforce", enforcing)?;
+            stage.write("/etc/selinux/mls/active/ports.local", listed)?;
+            assert_eq!(codes(stage, &policy), expected, "{enforcing} {listed:?}");
+        }
+        Ok(())
+    })
+    .unwrap_or_else(|e| panic!("{}", chain(&e)));
+}

@@ -3,6 +3,7 @@
 mod config;
 mod files;
 mod logins;
+mod selinux;
 pub mod socket;
 
 use serde_json::json;
@@ -30,6 +31,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     out.extend(config::test(snapshot, serves));
     out.extend(config::listens(policy, snapshot));
     out.extend(socket::findings(policy, snapshot));
+    out.extend(selinux::findings(policy, snapshot));
     out.extend(files::findings(snapshot));
     out.extend(logins::findings(snapshot));
     match &sshd.units {
