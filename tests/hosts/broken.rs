@@ -1,5 +1,7 @@
 //! A host on which something is broken besides: the program names it, and leaves nothing half done.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use ssh_rescue::rehearse::drill::Sight::{self, Banner, Closed, Refused, TimedOut};
 
@@ -73,17 +75,6 @@ pub const BROKEN: &[Broken] = &[
         mend: "rm /etc/ssh/sshd_config.d/fifo.conf",
     },
     Broken {
-        name: "a D-Bus that hangs",
-        make: "systemctl stop ssh; kill -STOP $(systemctl show -p MainPID --value dbus)",
-        sees: [Refused; 2],
-        outcome: "refused",
-        // Of systemd, or of sshd's test on a machine that has much else to do.
-        says: " did not ",
-        finding: Some("sshd.unit.unreadable"),
-        mend: "kill -CONT $(systemctl show -p MainPID --value dbus)
-               until busctl --timeout=60 list >/dev/null; do sleep 0.1; done",
-    },
-    Broken {
         name: "a lock of xtables that somebody keeps",
         make: "iptables-legacy -P INPUT DROP
                systemd-run -q --unit=keeper flock /run/xtables.lock sleep 600; until grep -q FLOCK /proc/locks; do sleep 0.05; done
@@ -123,6 +114,28 @@ pub const BROKEN: &[Broken] = &[
         mend: "umount /var",
     },
 ];
+
+/// Where D-Bus hangs, systemd cannot be asked: that is said, and nothing is done until it answers again.
+pub fn hanging_bus(host: &Booted) -> Result<(), String> {
+    let bus = "$(systemctl show -p MainPID --value dbus)";
+    host.sh(&format!("systemctl stop ssh; kill -STOP {bus}"));
+    let before = state(host);
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"refused".to_owned()).map_err(|e| format!("{e}\n{report:#}"))?;
+    let found = codes(&report["before"]).iter().any(|code| code == "sshd.unit.unreadable");
+    expect("there is a finding of it", &found, &true).map_err(|e| format!("{e}\n{report:#}"))?;
+    expect("what was written", &differences(&before, &state(host)), &[vec![], vec![]])?;
+    host.sh(&format!("kill -CONT {bus}"));
+    // It has calls to answer that were made meanwhile.
+    let end = Instant::now() + Duration::from_secs(120);
+    let mut report = host.rescue(&["repair"]);
+    while report["outcome"] != "repaired" && Instant::now() < end {
+        report = host.rescue(&["repair"]);
+    }
+    expect("the outcome when it answers again", &text(&report["outcome"]), &"repaired".to_owned())
+        .map_err(|e| format!("{e}\n{report:#}"))?;
+    expect("a client when it answers again", &host.wire.see(SOMEBODY), &[Banner; 2])
+}
 
 /// firewalld is started anew again and again while repairs speak to it: each of them is whole, or nothing is left of it.
 pub fn restarting_firewalld(host: &Booted) -> Result<(), String> {

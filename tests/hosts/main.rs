@@ -81,6 +81,7 @@ fn main() -> ExitCode {
         row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(&host)?)));
         row("rescue: sshd, its unit is broken", Box::new(|host| Ok(sshd::emergency(&host)?)));
         row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
+        row("broken: a D-Bus that hangs", Box::new(|host| Ok(broken::hanging_bus(&host)?)));
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));
         row("killed: a repair at each of its commits", Box::new(|host| Ok(killed::at_every_commit(&host)?)));
         row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(&host)?)));
