@@ -124,6 +124,8 @@ struct Worker {
 
 impl Worker {
     fn work(mut self, jobs: &Receiver<Job>, done: &UnboundedSender<Done>) {
+        // A clock that was set back forgives nothing of what is to come.
+        self.history.forgive(self.state.forgiven(&self.host).min(now()));
         self.remember();
         while let Ok(job) = jobs.recv() {
             let what = match job {
@@ -300,7 +302,12 @@ impl Worker {
     }
 
     fn forgive(&mut self) {
-        self.history.forgive(now());
+        let now = now();
+        self.history.forgive(now);
+        if self.host.exists(self.state.path()) {
+            // Where that cannot be kept, the next start is stricter.
+            let _ = self.state.forgive(&self.host, now);
+        }
         self.left.clear();
         self.patience.well();
     }

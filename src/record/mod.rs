@@ -1,6 +1,7 @@
 //! What was done to this host and how it is taken back: one file a repair, written before the host is touched.
 #![forbid(unsafe_code)]
 
+mod forgiven;
 mod healthy;
 mod history;
 mod hold;

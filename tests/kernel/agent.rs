@@ -180,7 +180,7 @@ fn it_stops_arguing_and_says_with_whom_until_an_operator_speaks() {
     if !root("restraint") {
         return;
     }
-    with_agent(|stage, _| {
+    with_agent(|stage, agent| {
         std::fs::create_dir_all("/etc/ssh-rescue").unwrap();
         std::fs::write("/etc/ssh-rescue/policy.toml", "[restraint]\nattempts = 1\n").unwrap();
         until("the policy", || status().unwrap()["policy"]["source"] == "/etc/ssh-rescue/policy.toml");
@@ -197,6 +197,12 @@ fn it_stops_arguing_and_says_with_whom_until_an_operator_speaks() {
         assert_eq!(repair["report"]["outcome"], "repaired", "{repair}");
         assert_eq!(stage.see().unwrap(), [Sight::Banner; 2]);
         until("a clear status", || status().unwrap()["stopped"].is_null());
+        // That word holds over a restart.
+        agent.signal(Signal::SIGTERM);
+        assert!(agent.child.wait().unwrap().success());
+        *agent = Agent::start(stage.host);
+        typist.types("flush chain inet fw in; add rule inet fw in tcp dport 22 drop");
+        until("a repair after the restart", || status().unwrap()["repairs"] == 1);
     });
 }
 
