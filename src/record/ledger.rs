@@ -60,6 +60,9 @@ pub struct Entry {
     pub after: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// How often it was tried in vain to take it back once it had failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u8,
     pub plan: Plan,
     /// The steps that were begun, in their order.
     pub steps: Vec<StepEntry>,
@@ -208,6 +211,11 @@ pub enum Opening {
     Rich(String),
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(tries: &u8) -> bool {
+    *tries == 0
+}
+
 impl Entry {
     pub fn new(plan: Plan, before: &str, evidence: Value) -> Entry {
         Entry {
@@ -220,6 +228,7 @@ impl Entry {
             before: before.to_owned(),
             after: None,
             note: None,
+            tries: 0,
             plan,
             steps: Vec::new(),
             evidence,

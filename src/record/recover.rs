@@ -6,6 +6,10 @@ use super::{Entry, Phase, RecordError, StateDir, Undo};
 use crate::facts::escape;
 use crate::host::Host;
 
+/// How often it is tried to take back what could not be taken back before: what stood in the way may have been a lock, a full
+/// disk or a service that was down.
+const TRIES: u8 = 3;
+
 /// One repair that was found cut short.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Recovered {
@@ -20,16 +24,18 @@ pub fn is_unfinished(host: &Host, state: &StateDir) -> Result<bool, RecordError>
     Ok(!ids(host, state)?.iter().all(ended))
 }
 
-/// Takes back every repair that was begun and neither confirmed nor taken back, the youngest first. A record that cannot be
+/// Takes back every repair that was begun and neither confirmed nor taken back, the youngest first; and what is left of the
+/// youngest of all, if that failed before: nothing has been built on it. A record that cannot be
 /// understood is set aside. The caller holds the lock.
 pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordError> {
     let mut recovered = Vec::new();
     for id in half_written(host, state)? {
         host.sweep(&state.file(&id)?);
     }
-    for id in ids(host, state)?.into_iter().rev() {
+    for (age, id) in ids(host, state)?.into_iter().rev().enumerate() {
+        let is_left = |entry: &Entry| age == 0 && entry.phase == Phase::Failed && entry.tries < TRIES;
         match Entry::load(host, state, &id) {
-            Ok(entry) if entry.phase.is_unfinished() => {
+            Ok(entry) if entry.phase.is_unfinished() || is_left(&entry) => {
                 recovered.push(cut_short(host, state, entry));
             }
             Ok(_) => {}
@@ -52,6 +58,9 @@ fn cut_short(host: &Host, state: &StateDir, mut entry: Entry) -> Recovered {
         Ok(()) => (Phase::RolledBack, "it was cut short and has been taken back".to_owned()),
         Err(error) => (Phase::Failed, format!("it was cut short and cannot be taken back: {}", crate::chain(&error))),
     };
+    if phase == Phase::Failed {
+        entry.tries += 1;
+    }
     let id = entry.id.clone();
     let note = match entry.end(host, state, phase, Some(note.clone())) {
         Ok(()) => note,

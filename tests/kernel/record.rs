@@ -203,6 +203,42 @@ fn a_record_that_is_damaged_at_any_byte_is_set_aside_and_takes_nothing_back() {
     place.assert_recovers("whole again");
 }
 
+#[test]
+fn what_could_not_be_taken_back_is_tried_again_a_few_times() {
+    if !root("a roll-back that fails") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::live();
+    for heals in [true, false] {
+        let place = Place::fresh(&folder.path().join(format!("{heals}")));
+        let below = place.folder.join("below");
+        fs::create_dir(&below).unwrap();
+        let mode = |mode| fs::set_permissions(&below, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o755);
+        let file = below.join("a");
+        fs::write(&file, OLD).unwrap();
+        let step = Step::WriteFile { path: file.clone(), content: NEW.into(), reason: "a test".into() };
+        let _ = make(&host, &place.state, &snapshot(), vec![step]).unwrap();
+        let phase = || history(&host, &place.state).unwrap().entries[0].phase;
+        let again = || recover(&host, &place.state).unwrap();
+        // What others may write to is not written to.
+        mode(0o777);
+        let failed = again();
+        assert!(matches!(&failed[..], [one] if one.note.contains("cannot be taken back")), "{failed:?}");
+        assert_eq!(phase(), Phase::Failed);
+        if heals {
+            mode(0o755);
+            assert_eq!((again().len(), phase()), (1, Phase::RolledBack));
+            assert_eq!(fs::read_to_string(&file).unwrap(), OLD);
+            continue;
+        }
+        let told: Vec<usize> = (0..4).map(|_| again().len()).collect();
+        assert_eq!((told, phase()), (vec![1, 1, 0, 0], Phase::Failed), "for ever");
+        assert_eq!(fs::read_to_string(&file).unwrap(), NEW);
+    }
+}
+
 /// Not a test of its own: what the process does that is to be killed, or whose calls fail.
 #[test]
 fn role() {
@@ -219,7 +255,7 @@ fn role() {
 }
 
 const CALLS: [&str; 9] =
-    ["openat", "write", "fsync", "fchown", "fchmod", "renameat", "unlinkat", "mkdir", "newfstatat"];
+    ["openat", "write", "fsync", "fchown", "fchmod", "renameat", "unlinkat", "mkdirat", "newfstatat"];
 
 /// Runs the role with the `when`th such call of its thread going wrong as `how` says.
 fn injected(place: &Place, call: &str, how: &str, when: usize) -> std::process::ExitStatus {
@@ -277,7 +313,7 @@ fn a_call_that_fails_anywhere_leaves_all_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (mut failed, mut survived) = (0, 0);
     for (call, error) in
-        [("write", "ENOSPC"), ("fsync", "EIO"), ("renameat", "EROFS"), ("fchmod", "EPERM"), ("mkdir", "ENOSPC")]
+        [("write", "ENOSPC"), ("fsync", "EIO"), ("renameat", "EROFS"), ("fchmod", "EPERM"), ("mkdirat", "ENOSPC")]
     {
         let mut quiet = 0;
         for when in 1..200 {

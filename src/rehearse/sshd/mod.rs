@@ -9,7 +9,7 @@ use super::{BoxedError, RehearsalError};
 use crate::facts::{ConfigTest, Seen, Settings, Snapshot, Trial, escape};
 use crate::host::{Host, Scratch, ScratchError};
 use crate::observe::sshd::{make_run_sshd, test};
-use crate::plan::{Step, is_of_wrappers};
+use crate::plan::Step;
 
 /// How steps are made: the same function by which `apply` makes them, called in the scratch namespace.
 pub type Change<'a> = &'a (dyn Fn(&Host, &Step) -> Result<(), BoxedError> + Sync);
@@ -47,7 +47,7 @@ fn answered(answer: Result<Answer, ScratchError>) -> Trial {
 
 /// That sshd takes its files as the steps leave them: the last answer was about them. None where they touch no file of it.
 pub fn passed(snapshot: &Snapshot, steps: &[Step]) -> Result<Option<String>, RehearsalError> {
-    if !steps.iter().any(is_of_sshd) {
+    if !steps.iter().any(|step| is_of_sshd(snapshot, step)) {
         return Ok(None);
     }
     let refused = |test: &ConfigTest| test.messages.first().map(|m| escape(m)).unwrap_or_default();
@@ -59,9 +59,13 @@ pub fn passed(snapshot: &Snapshot, steps: &[Step]) -> Result<Option<String>, Reh
     }
 }
 
-fn is_of_sshd(step: &Step) -> bool {
+/// Its own folder, and what its configuration includes from elsewhere.
+fn is_of_sshd(snapshot: &Snapshot, step: &Step) -> bool {
+    let config = &snapshot.sshd.files.config;
     match step {
-        Step::WriteFile { path, .. } => !is_of_wrappers(path) && !path.starts_with(Path::new("/etc/systemd")),
+        Step::WriteFile { path, .. } => {
+            path.starts_with(Path::new("/etc/ssh")) || config.iter().any(|file| file.path == *path)
+        }
         Step::MakeFolder { path, .. } => !path.starts_with(Path::new("/etc/systemd")),
         Step::MakeKeys { .. } | Step::SetMode { .. } | Step::MakeUser { .. } => true,
         _ => false,
