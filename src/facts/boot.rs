@@ -12,6 +12,18 @@ pub struct Boot {
     pub firewalld: bool,
     /// What the loaders make, as the kernel has read it in a scratch namespace. Absent where nothing loads rules at boot.
     pub firewall: Seen<Firewall>,
+    /// What sysctl.d(5) sets of reverse path filtering, for the links of now and for `all`.
+    pub rp_filter: Vec<AtBoot>,
+}
+
+/// A variable of an interface that is set at boot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AtBoot {
+    pub interface: String,
+    pub value: u8,
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: usize,
 }
 
 /// One text that an enabled unit loads.
@@ -47,7 +59,7 @@ impl Loader {
 
 impl Boot {
     pub fn nothing() -> Boot {
-        Boot { loaders: Vec::new(), firewalld: false, firewall: Seen::Absent }
+        Boot { loaders: Vec::new(), firewalld: false, firewall: Seen::Absent, rp_filter: Vec::new() }
     }
 
     /// Where a table of the next boot's rules comes from.

@@ -384,6 +384,17 @@ impl fmt::Display for RuleRef {
 }
 
 impl Firewall {
+    /// No rules at all.
+    pub fn none() -> Firewall {
+        Firewall {
+            nft: Seen::Absent,
+            legacy4: Seen::Absent,
+            legacy6: Seen::Absent,
+            ipsets: Seen::Absent,
+            outside: Vec::new(),
+        }
+    }
+
     /// Every table of both back-ends that could be read, with the back-end's own order.
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         let nft = self.nft.present().into_iter().flat_map(|r| &r.tables);

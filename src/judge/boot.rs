@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Finding, Intent, PathGates, Severity, behind_nothing, blame, firewall, paths};
-use crate::facts::{Firewalld, Loader, RuleRef, Snapshot, Table, Zone, escape};
+use crate::facts::{AtBoot, Firewall, Firewalld, Loader, RuleRef, Snapshot, Table, Zone, escape};
 use crate::policy::{Mode, Policy};
 
 /// The rules of the next boot, path by path; nothing else of the host is judged. Empty where nothing loads any.
@@ -30,6 +30,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
             _ => {}
         }
     }
+    out.extend(reverse_path(policy, snapshot));
     if snapshot.boot.firewalld {
         match snapshot.owners.firewalld.present() {
             Some(firewalld) => out.extend(lost(policy, snapshot, firewalld)),
@@ -38,6 +39,46 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
                 out.push(unknown(words.to_owned(), json!({"unit": "firewalld.service"})));
             }
             None => {}
+        }
+    }
+    out
+}
+
+/// Reverse path filtering that is not so now. What nobody sets stays as it is.
+fn reverse_path(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
+    let mut net = snapshot.net.clone();
+    let mut set: Vec<(String, &AtBoot)> = Vec::new();
+    for (name, value) in &mut net.rp_filter {
+        let of = |at: &&AtBoot| at.interface == *name || at.interface == "all";
+        // The kernel takes the larger one.
+        let Some(last) = snapshot.boot.rp_filter.iter().filter(of).max_by_key(|at| at.value) else { continue };
+        if last.value != *value {
+            *value = last.value;
+            set.push((name.clone(), last));
+        }
+    }
+    if set.is_empty() {
+        return Vec::new();
+    }
+    let booted = Snapshot::rules_alone(net, Firewall::none());
+    let all = paths(policy, &snapshot.net).into_iter();
+    let gates: Vec<PathGates> = all.map(|path| behind_nothing(firewall(policy, &booted, path))).collect();
+    let mut out = Vec::new();
+    for found in blame::findings(&Intent::of(policy, snapshot, &gates), &gates) {
+        let place = found.evidence["by"]["where"].as_str().unwrap_or_default();
+        let Some((_, at)) = set.iter().find(|(name, _)| place == format!("rp_filter of {name}")) else { continue };
+        if found.severity == Severity::Critical {
+            let file = escape(&at.file.to_string_lossy());
+            let summary = format!("after the next boot {}, as {file}, line {}, sets it", found.summary, at.line);
+            let evidence = json!({"file": at.file, "line": at.line, "value": at.value, "by": found.evidence["by"]});
+            out.push(Finding {
+                code: "boot.route.rp-filter",
+                severity: Severity::Warning,
+                summary,
+                evidence,
+                mendable: false,
+                mend: None,
+            });
         }
     }
     out
@@ -164,14 +205,8 @@ mod tests {
                 head: String::new(),
                 tail: String::new(),
             }],
-            firewalld: false,
-            firewall: Seen::Present(Firewall {
-                nft: Seen::Present(rules),
-                legacy4: Seen::Absent,
-                legacy6: Seen::Absent,
-                ipsets: Seen::Absent,
-                outside: Vec::new(),
-            }),
+            firewall: Seen::Present(Firewall { nft: Seen::Present(rules), ..Firewall::none() }),
+            ..Boot::nothing()
         }
     }
 
@@ -186,6 +221,41 @@ mod tests {
         assert!(finding.summary.contains("netfilter-persistent.service"), "{}", finding.summary);
         snapshot.boot = next_boot(Last::Accept);
         assert_eq!(judge(&Policy::default(), &snapshot).verdict, Verdict::Reachable);
+    }
+
+    #[test]
+    fn reverse_path_filtering_that_the_next_boot_sets_is_a_risk() {
+        let mut policy = Policy::default();
+        policy.ssh.sources = Some(vec!["198.51.100.0/24".parse().unwrap()]);
+        let mut snapshot = healthy();
+        let mut link = snapshot.net.links.present().unwrap()[0].clone();
+        (link.index, link.name) = (3, "eth1".into());
+        let mut back = snapshot.net.routes.present().unwrap()[0].clone();
+        (back.destination, back.interfaces) = ("198.51.100.0/24".parse().unwrap(), vec![3]);
+        if let (Seen::Present(links), Seen::Present(routes)) = (&mut snapshot.net.links, &mut snapshot.net.routes) {
+            links.push(link);
+            routes.push(back);
+        }
+        snapshot.net.rp_filter = vec![("eth0".into(), 0), ("eth1".into(), 0)];
+        let seen = |set: &[(&str, u8)]| {
+            let mut snapshot = snapshot.clone();
+            let at = |(interface, value): &(&str, u8)| AtBoot {
+                interface: (*interface).to_owned(),
+                value: *value,
+                file: "/etc/sysctl.d/x.conf".into(),
+                line: 7,
+            };
+            snapshot.boot.rp_filter = set.iter().map(at).collect();
+            findings(&policy, &snapshot).into_iter().map(|f| (f.code, f.summary)).collect::<Vec<_>>()
+        };
+        for calm in [&[][..], &[("eth0", 0)], &[("eth1", 1)], &[("eth0", 1), ("all", 2)]] {
+            assert_eq!(seen(calm), [], "{calm:?}");
+        }
+        for strict in [&[("eth0", 1)][..], &[("all", 1)]] {
+            let [(code, summary)] = &seen(strict)[..] else { panic!("one finding of {strict:?}") };
+            assert_eq!(*code, "boot.route.rp-filter");
+            assert!(summary.contains("/etc/sysctl.d/x.conf, line 7,"), "{summary}");
+        }
     }
 
     #[test]

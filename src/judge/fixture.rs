@@ -27,13 +27,7 @@ pub fn healthy() -> Snapshot {
         policy_routing: false,
         rp_filter: Vec::new(),
     };
-    let firewall = Firewall {
-        nft: Seen::Absent,
-        legacy4: Seen::Absent,
-        legacy6: Seen::Absent,
-        ipsets: Seen::Absent,
-        outside: Vec::new(),
-    };
+    let firewall = Firewall::none();
     let bare = Snapshot::rules_alone(net, firewall);
     Snapshot {
         listeners: Seen::Present(vec![listener("0.0.0.0", 22), listener("::", 22)]),

@@ -37,7 +37,7 @@ pub fn boot(host: &Host, net: &Net) -> Boot {
         }
         Err(why) => (Vec::new(), Seen::Unreadable(why)),
     };
-    Boot { loaders, firewalld, firewall }
+    Boot { loaders, firewalld, firewall, rp_filter: super::sysctl::rp_filter(host, net) }
 }
 
 /// What is loaded side by side must not depend on who comes first.

@@ -15,6 +15,7 @@ mod resources;
 mod selinux;
 pub mod sshd;
 mod sshd_files;
+mod sysctl;
 mod units;
 mod wrappers;
 mod written;

@@ -285,6 +285,23 @@ fn what_the_next_boot_cannot_load_or_decide_is_only_said() {
 }
 
 #[test]
+fn what_sysctl_d_sets_at_boot_is_read() {
+    on_a_stage("sysctl.d", |stage| {
+        fs::create_dir_all("/etc/sysctl.d").unwrap();
+        stage.write("/etc/sysctl.d/zz-1.conf", "# mine\nnet.ipv4.conf.*.rp_filter = 1\n").unwrap();
+        stage.write("/etc/sysctl.d/zz-2.conf", "-net/ipv4/conf/all/rp_filter=0\n").unwrap();
+        let boot = observe(stage.host, &Policy::default()).boot;
+        let of = |name: &str| {
+            let at = boot.rp_filter.iter().find(|at| at.interface == name).expect(name);
+            (at.value, at.file.display().to_string(), at.line)
+        };
+        assert_eq!(of("eth0"), (1, "/etc/sysctl.d/zz-1.conf".to_owned(), 2));
+        assert_eq!(of("all"), (0, "/etc/sysctl.d/zz-2.conf".to_owned(), 1));
+        Ok(())
+    });
+}
+
+#[test]
 fn a_policy_that_does_not_ask_for_it_leaves_the_next_boot_alone() {
     on_a_stage("persist = false", |stage| {
         enable("nftables.service", "/usr/sbin/nft -f /etc/nftables.conf");
