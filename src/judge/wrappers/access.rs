@@ -47,7 +47,7 @@ pub enum Fate {
     },
 }
 
-/// Sources with one fate; the parts are disjoint and cover the family.
+/// Sources with one fate; the parts are disjoint and cover what the request is about.
 #[derive(Debug, Clone)]
 pub struct Part {
     pub sources: AddrSet,
@@ -67,9 +67,10 @@ struct Flow {
 /// A table that was read, or why it was not.
 pub type Readable<'a> = Result<&'a Table, String>;
 
-/// The fate of every source of the request's family.
+/// The fate of every source that the request is about.
 pub fn access(allow: Readable<'_>, deny: Readable<'_>, request: &Request<'_>) -> Vec<Part> {
-    let all = Flow { sources: AddrSet::full(request.family), doubt: None, may_grant: false, may_deny: false };
+    let sources = request.client.map_or_else(|| AddrSet::full(request.family), AddrSet::single);
+    let all = Flow { sources, doubt: None, may_grant: false, may_deny: false };
     let mut walk = Walk { request, parts: Vec::new() };
     let flows = walk.table(File::Allow, allow, vec![all]);
     let flows = walk.table(File::Deny, deny, flows);
@@ -109,7 +110,7 @@ impl Walk<'_> {
             let clients = list(&entry.clients, |token| self.client(token), self.request);
             let line = Line { file, line: entry.line, text: entry.text.clone(), ban: is_ban(entry) };
             let effect = match entry.options.as_deref().map(effect) {
-                Some(Effect::Command(_)) | None if self.request.dry => Effect::File,
+                Some(Effect::Command(_)) | None if self.request.client.is_some() => Effect::File,
                 Some(effect) => effect,
                 None => Effect::File,
             };
@@ -269,7 +270,7 @@ impl Walk<'_> {
         if user.eq_ignore_ascii_case(b"ALL") {
             return matched;
         }
-        if self.request.dry {
+        if self.request.client.is_some() {
             return if pattern::string(user, UNKNOWN) { matched } else { Matched::none(self.request.family) };
         }
         let user = crate::facts::escape(&String::from_utf8_lossy(user));

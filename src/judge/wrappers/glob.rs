@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::facts::{AddrSet, Family};
 
 /// More separate intervals than this are not listed.
-const PIECES: usize = 1 << 16;
+const PIECES: usize = 1 << 12;
 /// Characters of `255.255.255.255`.
 const LONGEST: usize = 15;
 

@@ -36,7 +36,7 @@ pub fn wrappers(verdict: &mut PathVerdict, snapshot: &Snapshot) {
     let server = Some((verdict.path.address, verdict.path.port));
     let family = verdict.path.family;
     let lists = &snapshot.wrappers.lists;
-    let request = Request { family, daemon: DAEMON, server, dry: false, lists };
+    let request = Request { family, daemon: DAEMON, server, client: None, lists };
     let parts = access(tables.allow(), tables.deny(), &request);
     let (bans, parts): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|p| is_ban(&p.fate));
     for part in parts {
@@ -167,7 +167,8 @@ pub enum Answer {
 /// As `tcpdmatch sshd CLIENT` for these two files.
 pub fn dry_run(files: &Wrappers, client: IpAddr) -> Answer {
     let tables = Tables::of(files);
-    let request = Request { family: Family::of(client), daemon: DAEMON, server: None, dry: true, lists: &files.lists };
+    let (family, lists) = (Family::of(client), &files.lists);
+    let request = Request { family, daemon: DAEMON, server: None, client: Some(client), lists };
     let parts = access(tables.allow(), tables.deny(), &request);
     match parts.iter().find(|p| p.sources.contains(client)).map(|p| &p.fate) {
         Some(Fate::Granted) => Answer::Granted,

@@ -22,9 +22,9 @@ pub struct Request<'a> {
     pub daemon: &'a [u8],
     /// The local address and port; None as in tcpdmatch(8), which knows none.
     pub server: Option<(IpAddr, u16)>,
-    /// False: names are looked up and commands run, and what comes of it is not known. True: as in tcpdmatch(8), no name is
-    /// found and no command is run.
-    pub dry: bool,
+    /// None: every client; names are looked up and commands run, and what comes of it is not known. Else this one alone as
+    /// in tcpdmatch(8): no name is found and no command is run.
+    pub client: Option<IpAddr>,
     /// What `/file` patterns name.
     pub lists: &'a [(std::path::PathBuf, Seen<Vec<u8>>)],
 }
@@ -99,20 +99,20 @@ fn host_at(token: &[u8], request: &Request<'_>, depth: u8) -> Matched {
     let full = || AddrSet::full(family);
     let shown = || escape(&String::from_utf8_lossy(token));
     match token {
-        [b'@', ..] if request.dry => Matched::none(family),
+        [b'@', ..] if request.client.is_some() => Matched::none(family),
         [b'@', ..] => Matched::maybe(full(), format!("netgroup {} is not looked up", shown()), true),
         [b'/', ..] => in_file(token, request, depth),
-        _ if is(token, "KNOWN") && request.dry => Matched::none(family),
+        _ if is(token, "KNOWN") && request.client.is_some() => Matched::none(family),
         _ if is(token, "KNOWN") => {
             Matched::maybe(full(), "whether the client has a name in DNS (KNOWN)".to_owned(), false)
         }
-        _ if is(token, "LOCAL") && request.dry => Matched::none(family),
+        _ if is(token, "LOCAL") && request.client.is_some() => Matched::none(family),
         _ if is(token, "LOCAL") => {
             Matched::maybe(full(), "whether the client's name has no dot (LOCAL)".to_owned(), true)
         }
         _ => match slash(token) {
             Some((net, mask)) => masked(net, mask, family),
-            None => text(token, family).or(name(token, request)),
+            None => text(token, request).or(name(token, request)),
         },
     }
 }
@@ -124,7 +124,7 @@ fn name(token: &[u8], request: &Request<'_>) -> Matched {
     if looks_like_an_address {
         return Matched::none(family);
     }
-    if request.dry {
+    if request.client.is_some() {
         return Matched::all_or_none(family, string(token, UNKNOWN));
     }
     // No name has brackets; a name that looks like an address under a wildcard is one that an attacker made up.
@@ -160,15 +160,20 @@ fn in_file(token: &[u8], request: &Request<'_>, depth: u8) -> Matched {
 }
 
 /// A pattern against the text of an address (`string_match`).
-fn text(token: &[u8], family: Family) -> Matched {
+fn text(token: &[u8], request: &Request<'_>) -> Matched {
+    let family = request.family;
+    let wild = |pattern: &[u8]| match request.client {
+        Some(client) => Matched::all_or_none(family, string(pattern, client.to_string().as_bytes())),
+        None => wild(pattern, family),
+    };
     let shown = || escape(&String::from_utf8_lossy(token));
     if token.contains(&b'*') || token.contains(&b'?') {
-        return wild(token, family);
+        return wild(token);
     }
     match (token, family) {
-        ([b'.', ..], _) => wild(&[b"?*", token].concat(), family),
+        ([b'.', ..], _) => wild(&[b"?*", token].concat()),
         _ if is(token, "ALL") || is(token, "KNOWN") => Matched::sure(AddrSet::full(family)),
-        ([.., b'.'], _) => wild(&[token, b"*"].concat(), family),
+        ([.., b'.'], _) => wild(&[token, b"*"].concat()),
         ([b'[', inner @ .., b']'], Family::Ipv6) => match address6(inner) {
             Some((address, false)) => Matched::sure(AddrSet::single(address.into())),
             Some((address, true)) => {
