@@ -22,6 +22,8 @@ use ssh_rescue::verify::Aim;
 
 const SSH_RESCUE: &str = env!("CARGO_BIN_EXE_ssh-rescue");
 const PAGE: &str = "docs/benchmarks.md";
+/// Here the part of `benches/rescue` begins, which stays as it is.
+const AGENT: &str = "\n# The agent\n";
 const SIZES: [usize; 4] = [100, 1_000, 10_000, 50_000];
 /// Reachable, at risk, blocked: `check` has seen and judged.
 const JUDGED: [i32; 3] = [0, 1, 2];
@@ -40,7 +42,9 @@ fn main() {
     small_host(&mut page);
     scale(&mut page);
     rehearsals(&mut page);
-    fs::write(PAGE, page.text).expect("write the page");
+    let before = fs::read_to_string(PAGE).unwrap_or_default();
+    let agent = before.find(AGENT).and_then(|at| before.get(at..)).unwrap_or_default();
+    fs::write(PAGE, page.text + agent).expect("write the page");
 }
 
 /// The page as it grows; each line is shown as it comes.
@@ -64,8 +68,11 @@ fn heading() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let kernel = release.split(['-', '\n']).next().unwrap_or_default();
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
     format!(
-        "# Benchmarks\n\nWritten by one run of `make bench` on a virtual machine with {cores} cores and kernel {kernel}. Each figure is the\n\
+        "# Benchmarks\n\nWritten by one run of `make bench` on a virtual machine with {cores} cores and kernel {kernel}, whose load was {load} when\n\
+         the run began (more than {cores} means that other work took its share of the time). Each figure is the\n\
          median of several runs; all of them are whole processes or calls on scratch hosts in namespaces, with an sshd running\n\
          and the rules loaded. `observe` reads the rules from the kernel, `judge` judges both families; `check` is the whole\n\
          program with all else that it looks at.\n"
