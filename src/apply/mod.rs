@@ -150,7 +150,7 @@ pub fn apply(
     let watcher = watcher.map_err(ApplyError::Watch)?;
     let evidence = serde_json::to_value(evidence).unwrap_or_default();
     let mut entry = Entry::new(plan, before, evidence);
-    entry.save(host, state)?;
+    entry.begin(host, state)?;
     for index in 0..entry.plan.steps.len() {
         let Err(source) = work.make(&mut entry, index) else { continue };
         let step = entry.plan.steps.get(index).map(step::words).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::seal::{opened, sealed};
 use super::{RecordError, StateDir, make_folder, new_id};
 use crate::facts::{Snapshot, TextFile};
 use crate::host::Host;
@@ -42,7 +43,7 @@ pub fn keep_healthy(host: &Host, state: &StateDir, policy: &Policy, snapshot: &S
     make_folder(host, &folder)?;
     let id = new_id();
     let form = |source| RecordError::Form { id: id.clone(), source };
-    let text = serde_json::to_vec_pretty(&set).map_err(form)?;
+    let text = sealed(serde_json::to_vec_pretty(&set).map_err(form)?);
     let path = folder.join(format!("{id}.json"));
     let what = "sshd's files".to_owned();
     host.replace(&path, &text, 0o600).map_err(|source| RecordError::Save { what, source })?;
@@ -57,7 +58,7 @@ pub fn keep_healthy(host: &Host, state: &StateDir, policy: &Policy, snapshot: &S
 pub fn kept_healthy(host: &Host, state: &StateDir) -> Vec<Vec<TextFile>> {
     let set = |name: String| {
         let bytes = host.read(&state.healthy().join(name)).ok()?;
-        let set: Set = serde_json::from_slice(&bytes).ok()?;
+        let set: Set = serde_json::from_slice(opened(&bytes)?).ok()?;
         let file = |f: File| TextFile { path: f.path, bytes: f.content.bytes().to_vec() };
         Some(set.files.into_iter().map(file).collect())
     };
@@ -119,7 +120,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (host, state) = (Host::live(), StateDir::at(folder.path(), folder.path()));
         keep_healthy(&host, &state, &Policy::default(), &seen("good")).unwrap();
+        let kept = state.healthy().join(names(&host, &state).remove(0));
         std::fs::write(state.healthy().join("99991231T000000-0000.json"), "{").unwrap();
         assert_eq!(texts(folder.path()), ["good"]);
+        // One byte of what is to become sshd's configuration.
+        let whole = std::fs::read_to_string(&kept).unwrap();
+        std::fs::write(&kept, whole.replace("good", "goad")).unwrap();
+        assert_eq!(texts(folder.path()), [""; 0]);
     }
 }

@@ -235,6 +235,14 @@ impl Entry {
         }
     }
 
+    /// Writes the record of a repair that begins. Another's, of the same id, is not written over: a clock may have jumped.
+    pub fn begin(&self, host: &Host, state: &StateDir) -> Result<(), RecordError> {
+        match host.exists(&state.file(&self.id)?) {
+            true => Err(RecordError::Taken(self.id.clone())),
+            false => self.save(host, state),
+        }
+    }
+
     /// Writes the record; when this returns it is on the disk.
     pub fn save(&self, host: &Host, state: &StateDir) -> Result<(), RecordError> {
         let path = state.file(&self.id)?;

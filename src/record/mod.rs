@@ -86,6 +86,8 @@ pub enum RecordError {
     TooLarge { id: String },
     #[error("the hold on record is no hold of this program; `ssh-rescue release` ends it")]
     Hold(#[source] serde_json::Error),
+    #[error("there is a repair {0} on record already")]
+    Taken(String),
     #[error("there is no repair `{0}`; `ssh-rescue history` lists them")]
     NoSuch(String),
 }

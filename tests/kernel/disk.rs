@@ -82,7 +82,7 @@ impl Disk {
     }
 
     /// Lets its boot load a file of nft.
-    fn nft(&self, rules: &str) {
+    pub fn nft(&self, rules: &str) {
         self.link(
             "/usr/lib/systemd/system/nftables.service",
             "etc/systemd/system/sysinit.target.wants/nftables.service",

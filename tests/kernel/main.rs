@@ -18,6 +18,7 @@ mod generate;
 mod generate_iptables;
 mod generate_nft;
 mod generated;
+mod hostile;
 mod killed;
 mod lines;
 mod lines_nft;

@@ -35,7 +35,17 @@ fn snapshot() -> Snapshot {
 
 /// Makes the plan true, without a rehearsal where it touches no rules.
 pub fn make(host: &Host, state: &StateDir, snapshot: &Snapshot, steps: Vec<Step>) -> Result<Applied, ApplyError> {
-    let plan = Plan { id: new_id(), steps, declined: Vec::new() };
+    make_as(new_id(), host, state, snapshot, steps)
+}
+
+fn make_as(
+    id: String,
+    host: &Host,
+    state: &StateDir,
+    snapshot: &Snapshot,
+    steps: Vec<Step>,
+) -> Result<Applied, ApplyError> {
+    let plan = Plan { id, steps, declined: Vec::new() };
     let judgement = Judgement {
         verdict: Overall::Blocked,
         symptom: Symptom::TimedOut,
@@ -201,6 +211,21 @@ fn a_record_that_is_damaged_at_any_byte_is_set_aside_and_takes_nothing_back() {
     }
     fs::write(&record, &whole).unwrap();
     place.assert_recovers("whole again");
+}
+
+#[test]
+fn an_id_that_is_taken_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Place::fresh(&folder.path().join("x"));
+    let (host, id) = (Host::live(), "20260101T000000-0001");
+    let step = |name: &str| {
+        vec![Step::WriteFile { path: place.folder.join(name), content: NEW.into(), reason: "a test".into() }]
+    };
+    let _ = make_as(id.to_owned(), &host, &place.state, &snapshot(), step("a")).unwrap();
+    let error = chain(&make_as(id.to_owned(), &host, &place.state, &snapshot(), step("b")).unwrap_err());
+    assert!(error.contains("on record already"), "{error}");
+    assert_eq!(place.both(), (Some(NEW.into()), None));
+    place.assert_recovers("the first of that id");
 }
 
 #[test]
