@@ -28,18 +28,16 @@ const RULES: &str = "table inet t {
     chain in {
         type filter hook input priority 0; policy drop;
         iifname \"eth*\" meta l4proto tcp tcp dport vmap @verdicts
-        ip saddr . tcp dport @pairs meta skuid 0 queue num 1 bypass
+        ip saddr . tcp dport @pairs meta skuid 0 accept
         ip saddr != { 10.0.0.0/8, 172.16.0.0/12 } goto ssh
-        meta time \"2030-01-01\" socket transparent 1 rt mtu 1400 osf name Linux notrack drop
-    }
-    chain nat {
-        type nat hook prerouting priority -100;
-        tcp dport 22 dnat ip to 192.0.2.9:2222
-        tcp dport 2200-2210 redirect to :22
-        ip saddr 192.0.2.1 masquerade
+        meta time \"2030-01-01\" socket transparent 1 osf name \"Linux\" drop
     }
 }
-table netdev n { chain i { type filter hook ingress device lo priority 0; ip saddr 203.0.113.0/24 drop } }
+table ip m {
+    chain pre { type nat hook prerouting priority -100; tcp dport 22 dnat to 192.0.2.9:2222; tcp dport 2200-2210 redirect to :22; }
+    chain post { type nat hook postrouting priority 100; ip saddr 192.0.2.1 masquerade; }
+}
+table netdev n { chain i { type filter hook ingress device lo priority 0; ip saddr 203.0.113.0/24 drop; }; }
 ";
 
 const IPTABLES: &str = "*filter

@@ -120,7 +120,7 @@ fn no_net() -> Net {
 
 /// A host with nothing on it but these TCP wrappers and this sshd.
 pub fn host(wrappers: Wrappers, test: Seen<ConfigTest>, settings: Seen<Settings>, units: Seen<Vec<Unit>>) -> Snapshot {
-    let binary = Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()] };
+    let binary = Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()], version: None };
     let process =
         Process { pid: 7, name: "sshd".into(), title: String::new(), exe: Some("/usr/sbin/sshd".into()), state: 'S' };
     let owner = SocketOwner { pid: 7, name: "sshd".into(), exe: Some("/usr/sbin/sshd".into()), unit: None, state: 'S' };
