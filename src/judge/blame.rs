@@ -1,5 +1,7 @@
 //! Findings about a path, and the one sentence.
 
+use std::collections::HashMap;
+
 use serde_json::json;
 
 use super::{
@@ -9,7 +11,7 @@ use crate::facts::{AddrSet, Family, Hook, escape};
 
 /// The findings that explain the demands: one for each thing that blocks, leaves open, or bars a part.
 pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
-    let mut out: Vec<Finding> = Vec::new();
+    let mut out = Merged::default();
     for demand in &intent.demands {
         for &index in &demand.paths {
             for verdict in [&gates[index].firewall, &gates[index].wrappers] {
@@ -19,20 +21,38 @@ pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
         }
         for gate in [Gate::Firewall, Gate::Wrappers] {
             if *demand.at(gate) == Standing::LeftAlone {
-                merge(&mut out, left_alone(demand, gate));
+                out.add(left_alone(demand, gate));
             }
         }
         let alone = [&demand.firewall, &demand.listener, &demand.wrappers];
         if matches!(demand.whole, Standing::Lacking { .. }) && alone.iter().all(|s| **s == Standing::Met) {
-            merge(&mut out, disjoint(demand));
+            out.add(disjoint(demand));
         }
     }
-    out
+    out.all
 }
 
-fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out: &mut Vec<Finding>) {
+/// Several paths are often blocked by the same rule: one finding, the families side by side.
+#[derive(Default)]
+struct Merged {
+    all: Vec<Finding>,
+    places: HashMap<(&'static str, String), usize>,
+}
+
+impl Merged {
+    fn add(&mut self, new: Finding) {
+        let place = *self.places.entry((new.code, new.summary.clone())).or_insert(self.all.len());
+        match self.all.get_mut(place) {
+            Some(old) => old.severity = old.severity.max(new.severity),
+            None => self.all.push(new),
+        }
+    }
+}
+
+fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out: &mut Merged) {
     // What is taken as meant may be fifty thousand bans: one finding for each place that they stand in.
     let mut meant: Vec<(&Blocked, usize, AddrSet)> = Vec::new();
+    let mut places = HashMap::new();
     for blocked in &verdict.blocked {
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
         let outside = blocked.sources.intersection(intent.outside(demand.family));
@@ -45,9 +65,8 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
         };
         if wanted.is_empty() {
             let by = &blocked.by;
-            let same =
-                |b: &Blocked| b.by.place == by.place && b.by.respected == by.respected && b.symptom == blocked.symptom;
-            match meant.iter_mut().find(|(first, ..)| same(first)) {
+            let place = *places.entry((&by.place, by.respected, blocked.symptom)).or_insert(meant.len());
+            match meant.get_mut(place) {
                 Some((_, rules, sources)) => {
                     *rules += 1;
                     sources.union_with(&outside);
@@ -64,7 +83,7 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
             cause(blocked),
         );
         let evidence = evidence(demand, verdict, blocked, &blocked.sources);
-        merge(out, Finding { code, severity: Severity::Critical, summary, evidence, mendable: false, mend: None });
+        out.add(Finding { code, severity: Severity::Critical, summary, evidence, mendable: false, mend: None });
     }
     for (blocked, rules, sources) in meant {
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
@@ -79,7 +98,7 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
             escape(&verdict.path.interface),
         );
         let evidence = evidence(demand, verdict, blocked, &sources);
-        merge(out, Finding { code, severity: Severity::Info, summary, evidence, mendable: false, mend: None });
+        out.add(Finding { code, severity: Severity::Info, summary, evidence, mendable: false, mend: None });
     }
 }
 
@@ -90,7 +109,7 @@ fn evidence(demand: &Demand, verdict: &PathVerdict, blocked: &Blocked, sources: 
     })
 }
 
-fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Vec<Finding>) {
+fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Merged) {
     let unknown = verdict.unknown.iter().map(|o| ("path.unknown", Severity::Warning, o));
     let conditional = verdict.conditional.iter().map(|o| ("path.conditional", Severity::Info, o));
     for (code, severity, Open { sources, reason, by }) in unknown.chain(conditional) {
@@ -98,7 +117,7 @@ fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Vec<Finding>)
         let summary = format!("{verb} {sources} can connect: {} (in {})", escape(reason), escape(&by.place));
         let evidence = json!({"family": demand.family, "port": demand.port, "sources": sources, "by": by});
         // Without a rule to point at nothing has been looked at: as bad as it gets short of a lock-out.
-        merge(out, Finding { code, severity, summary, evidence, mendable: false, mend: None });
+        out.add(Finding { code, severity, summary, evidence, mendable: false, mend: None });
     }
 }
 
@@ -127,15 +146,6 @@ fn disjoint(demand: &Demand) -> Finding {
         evidence: json!({"family": demand.family, "port": demand.port}),
         mendable: false,
         mend: None,
-    }
-}
-
-/// Several paths are often blocked by the same rule: one finding, the families side by side.
-fn merge(out: &mut Vec<Finding>, new: Finding) {
-    let same = |f: &&mut Finding| f.code == new.code && f.summary == new.summary;
-    match out.iter_mut().find(same) {
-        Some(old) => old.severity = old.severity.max(new.severity),
-        None => out.push(new),
     }
 }
 

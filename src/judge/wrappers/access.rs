@@ -160,9 +160,9 @@ impl Walk<'_> {
                     let doubt = Doubt { reason: format!("what the command `{command}` says"), few: false };
                     through.push(flow.doubted(line, doubt, file));
                 }
-                (Effect::Unknown(reason), _) => {
+                (Effect::Unknown { reason, .. }, _) if word(effect, line.file) == File::Allow => {
                     let doubt = Doubt { reason: reason.clone(), few: false };
-                    let flow = flow.doubted(line, doubt, line.file).doubted(
+                    let flow = flow.doubted(line, doubt, File::Allow).doubted(
                         line,
                         Doubt { reason: String::new(), few: false },
                         File::Deny,
@@ -175,14 +175,9 @@ impl Walk<'_> {
         if !maybe.is_empty() {
             let doubt = why.unwrap_or(Doubt { reason: String::new(), few: false });
             let flow = flow.with(maybe);
-            let file = match effect {
-                Effect::File | Effect::Command(_) | Effect::Unknown(_) => line.file,
-                Effect::Allow => File::Allow,
-                Effect::Deny | Effect::Error(_) | Effect::Twist(_) => File::Deny,
-            };
-            let flow = flow.doubted(line, doubt, file);
+            let flow = flow.doubted(line, doubt, word(effect, line.file));
             match effect {
-                Effect::Command(_) | Effect::Unknown(_) => {
+                Effect::Command(_) | Effect::Unknown { .. } => {
                     rest.push(flow.doubted(line, Doubt { reason: String::new(), few: false }, File::Deny))
                 }
                 _ => rest.push(flow),
@@ -323,6 +318,15 @@ fn merged(flows: Vec<Flow>) -> Vec<Flow> {
         }
     }
     out
+}
+
+/// What an entry says in the end, if nothing goes wrong: as all of the one file do, or all of the other.
+fn word(effect: &Effect, file: File) -> File {
+    match effect {
+        Effect::Allow | Effect::Unknown { allow: true, .. } => File::Allow,
+        Effect::File | Effect::Command(_) | Effect::Unknown { .. } => file,
+        Effect::Deny | Effect::Error(_) | Effect::Twist(_) => File::Deny,
+    }
 }
 
 fn fate(effect: &Effect, line: &Line) -> Fate {

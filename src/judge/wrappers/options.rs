@@ -15,8 +15,12 @@ pub enum Effect {
     Twist(String),
     /// A command decides: the file's word, or on with the next file.
     Command(String),
-    /// It depends on what is not known here: the entry's word, or an error.
-    Unknown(String),
+    /// It depends on what is not known here: the entry's word, or an error. The word is to let in where `allow` is the last
+    /// option, else the file's.
+    Unknown {
+        reason: String,
+        allow: bool,
+    },
 }
 
 struct Kind {
@@ -85,7 +89,7 @@ pub fn effect(options: &[u8]) -> Effect {
         match kind.name {
             "allow" => {
                 return match depends {
-                    Some(Effect::Unknown(why)) => Effect::Unknown(why),
+                    Some(Effect::Unknown { reason, .. }) => Effect::Unknown { reason, allow: true },
                     _ => Effect::Allow,
                 };
             }
@@ -93,9 +97,8 @@ pub fn effect(options: &[u8]) -> Effect {
             "twist" => return Effect::Twist(crate::facts::escape(&String::from_utf8_lossy(value))),
             "aclexec" => depends = Some(Effect::Command(crate::facts::escape(&String::from_utf8_lossy(value)))),
             "user" | "group" => {
-                depends.get_or_insert_with(|| {
-                    Effect::Unknown(format!("option `{}` runs the server as somebody else", kind.name))
-                });
+                let reason = format!("option `{}` runs the server as somebody else", kind.name);
+                depends.get_or_insert(Effect::Unknown { reason, allow: false });
             }
             name if !valid(name, value) => {
                 return Effect::Error(format!("option `{name}` with a bad value"));

@@ -98,6 +98,14 @@ fn users_and_commands_leave_open() {
     assert!(gate4("sshd: ALL : user nobody : deny\n", "").blocked_sources().is_full());
 }
 
+/// Its word is to deny, and so is its error.
+#[test]
+fn another_user_in_hosts_deny_denies_unless_it_allows() {
+    assert!(gate4("", "sshd: ALL : user nobody\n").blocked_sources().is_full());
+    assert!(gate4("", "sshd: ALL : user nobody : allow\n").unknown_sources().is_full());
+    assert!(gate4("", "sshd: UNKNOWN : user nobody : allow\nALL: ALL\n").unknown_sources().is_full());
+}
+
 #[test]
 fn options_turn_a_line_round() {
     assert!(gate4("sshd: ALL : deny\n", "").blocked_sources().is_full());
