@@ -35,7 +35,7 @@ static:
 # The booted hosts run the file that is shipped.
 test: setup static
 	./scripts/hosts >/dev/null
-	SSH_RESCUE_REQUIRE_ALL=1 SSH_RESCUE_PROGRAM=$(CURDIR)/target/static/ssh-rescue $(CARGO) test --locked
+	SSH_RESCUE_REQUIRE_ALL=1 SSH_RESCUE_PROGRAM=$(CURDIR)/target/static/ssh-rescue $(CARGO) test --locked --no-fail-fast
 
 drill: setup build
 	./target/release/ssh-rescue drill
