@@ -124,15 +124,15 @@ impl Regs {
 
     pub fn get(&self, reg: Reg, len: usize) -> &[Byte] {
         let start = usize::from(reg).min(REGISTERS);
-        &self.bytes[start..(start + len).min(REGISTERS)]
+        &self.bytes[start..start.saturating_add(len).min(REGISTERS)]
     }
 
     pub fn put(&mut self, reg: Reg, bytes: impl IntoIterator<Item = Byte>) {
         let mut at = usize::from(reg);
         for byte in bytes {
-            if let Some(slot) = self.bytes.get_mut(at) {
-                *slot = byte;
-            }
+            // A length is the host's word, and there is nothing beyond the registers.
+            let Some(slot) = self.bytes.get_mut(at) else { return };
+            *slot = byte;
             at += 1;
         }
         while !at.is_multiple_of(4) {

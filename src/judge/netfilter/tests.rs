@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::bytes::{Byte, REGISTERS, Regs};
+use super::flow::Doubt;
 use super::{Ports, trace, walk};
 use crate::facts::*;
 use crate::judge::{Path, PathVerdict, Symptom};
@@ -172,4 +174,14 @@ fn the_trace_of_one_source_ends_where_it_ends() {
     let (met, fate) = trace(&firewall, &net(), &path(), &[], &Ports::default(), other);
     let passes = |deed: &str| matches!(deed, "accept" | "goes on");
     assert!(fate.admitted.contains(other) && met.iter().all(|m| passes(&m.deed)), "{met:?}");
+}
+
+/// Found by the fuzz target of rules: a load of 2^30 bytes took half a minute.
+#[test]
+fn a_load_that_is_longer_than_the_registers_ends_with_them() {
+    let mut regs = Regs::new();
+    regs.put_doubt(8, usize::MAX, Doubt::unknown("too long"));
+    assert_eq!(regs.get(8, usize::MAX).len(), REGISTERS - 8);
+    assert!(regs.get(8, usize::MAX).iter().all(|byte| matches!(byte, Byte::Doubt(_))));
+    assert_eq!(regs.known(0, 8), Some(vec![0; 8]));
 }
