@@ -219,6 +219,7 @@ fn works_on(step: &Step) -> Option<Gate> {
         Step::WriteFile { path, .. } => Some(if is_of_wrappers(path) { Gate::Wrappers } else { Gate::Listener }),
         Step::StartUnit { .. }
         | Step::ReloadUnit { .. }
+        | Step::ContinueProcess { .. }
         | Step::EnableUnit { .. }
         | Step::EmergencySshd { .. }
         | Step::ListenBySocket { .. }

@@ -9,6 +9,7 @@ pub mod flush;
 pub mod iptables;
 pub mod links;
 pub mod nft;
+pub mod process;
 pub mod sshd;
 mod step;
 pub mod ufw;
@@ -66,6 +67,12 @@ pub enum StepError {
     Running,
     #[error("{what} cannot be done on a disk that does not run")]
     AtRest { what: String },
+    #[error("send a signal to process {pid}")]
+    Signal {
+        pid: i32,
+        #[source]
+        source: io::Error,
+    },
     #[error("somebody has changed {what} since")]
     Changed { what: String },
 }

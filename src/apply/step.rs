@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{StepError, emergency, files, firewalld, flush, insert_by_tool, links, nft, sshd, ufw, units};
+use super::{StepError, emergency, files, firewalld, flush, insert_by_tool, links, nft, process, sshd, ufw, units};
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
 use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
@@ -33,6 +33,7 @@ pub(super) fn words(step: &Step) -> String {
         Step::SetMode { path, .. } => format!("the mode of {}", escape(&path.to_string_lossy())),
         Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
         Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
+        Step::ContinueProcess { pid, .. } => format!("the signal to process {pid}"),
         Step::ReloadUnit { unit } => format!("the reload of {}", escape(unit)),
         Step::ListenBySocket { unit, .. } => format!("the restart of {}", escape(unit)),
         Step::EmergencySshd { .. } => "the start of an emergency sshd".into(),
@@ -185,6 +186,11 @@ impl<'a> Work<'a> {
             Step::MakeUser { name, home, group } => {
                 self.begin(entry, Undo::User { name: name.clone() })?;
                 sshd::make_user(self.host, name, home, *group)?;
+            }
+            Step::ContinueProcess { pid, name } => {
+                let stopped = process::stopped(*pid, name)?;
+                self.begin(entry, stopped.undo())?;
+                stopped.proceed()?;
             }
             Step::ReloadUnit { unit } => {
                 self.begin(entry, Undo::Reload { unit: unit.clone() })?;

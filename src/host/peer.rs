@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
 
 /// The first descriptor that is handed over (sd_listen_fds(3)).
@@ -73,11 +74,17 @@ pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
     }
 }
 
-/// Kills the process of a descriptor (pidfd_send_signal(2)).
+/// Kills the process of a descriptor.
 pub fn end(process: &OwnedFd) -> io::Result<()> {
+    signal(process, Signal::SIGKILL)
+}
+
+/// Sends the process of a descriptor a signal (pidfd_send_signal(2)).
+pub fn signal(process: &OwnedFd, signal: Signal) -> io::Result<()> {
     let nothing: *const libc::siginfo_t = std::ptr::null();
     // SAFETY: the descriptor is open, and without a siginfo_t the kernel makes one.
-    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, nothing, 0) };
+    let sent =
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal as libc::c_int, nothing, 0) };
     Ok(Errno::result(sent).map(drop)?)
 }
 

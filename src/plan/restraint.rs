@@ -175,6 +175,7 @@ fn thing(step: &Step) -> String {
         Step::FirewalldPanicOff => "firewalld's panic mode".to_owned(),
         Step::WriteFile { path, .. } | Step::Persist { path, .. } => escape(&path.to_string_lossy()),
         Step::SetMode { path, .. } | Step::MakeFolder { path, .. } => escape(&path.to_string_lossy()),
+        Step::ContinueProcess { name, .. } => format!("the process {}", escape(name)),
         Step::EmergencySshd { .. } => "the emergency sshd".to_owned(),
         Step::MakeKeys { .. } => "sshd's host keys".to_owned(),
         Step::MakeUser { name, .. } => format!("the user {}", escape(name)),

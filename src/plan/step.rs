@@ -119,6 +119,11 @@ pub enum Step {
         /// None: a group of its own.
         group: Option<u32>,
     },
+    /// Let a process go on that is stopped (SIGCONT).
+    ContinueProcess {
+        pid: i32,
+        name: String,
+    },
     /// Let a running daemon read its configuration again, after `sshd -t`; its sessions live on.
     ReloadUnit {
         unit: String,

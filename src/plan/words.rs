@@ -44,6 +44,9 @@ impl Step {
             Step::SetMode { path, owned } => vec![format!("make {} {owned}", shown(path))],
             Step::MakeFolder { path, owned } => vec![format!("make the folder {} ({owned})", shown(path))],
             Step::MakeUser { name, .. } => vec![format!("make the system user {}, who cannot log in", escape(name))],
+            Step::ContinueProcess { pid, name } => {
+                vec![format!("let {} (pid {pid}), which is stopped, go on (SIGCONT)", escape(name))]
+            }
             Step::ReloadUnit { unit } => {
                 vec![format!("let {} read its configuration again (after `sshd -t`)", escape(unit))]
             }

@@ -143,6 +143,12 @@ pub enum Undo {
         /// It was restarted.
         restart: bool,
     },
+    /// The process, started at that tick of that boot, was stopped before it was let go on.
+    Continued {
+        pid: i32,
+        started: u64,
+        boot: String,
+    },
     /// An emergency sshd was started.
     Emergency,
     /// The unit was not started by a boot.

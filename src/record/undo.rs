@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
-use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, links, sshd, ufw, units};
+use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, links, process, sshd, ufw, units};
 use crate::host::{Host, LockError};
 
 /// How long another pass is waited for.
@@ -97,6 +97,7 @@ fn on_disk(undo: &Undo) -> OnDisk {
         | Undo::FirewalldPanic
         | Undo::Reload { .. }
         | Undo::Socket { .. }
+        | Undo::Continued { .. }
         | Undo::Emergency
         | Undo::Unit { masked: false, .. }
         | Undo::Rulesets { .. } => OnDisk::Gone,
@@ -156,6 +157,7 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::User { name } => sshd::take_user_back(host, name),
         Undo::Reload { unit } => units::reload_back(host, unit),
         Undo::Socket { unit, active, services, restart } => units::listen_back(host, unit, *active, services, *restart),
+        Undo::Continued { pid, started, boot } => process::stop_again(*pid, *started, boot),
         Undo::Emergency => emergency::stop(host),
         Undo::Enabled { unit } => units::set_enabled(host, unit, false),
         Undo::Links { links } => links::take_back(host, links),

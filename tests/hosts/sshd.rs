@@ -65,6 +65,11 @@ pub const FAULTS: &[Lockout] = &[
         "sed -i '1i AddressFamily inet6' /etc/ssh/sshd_config; systemctl restart ssh",
         [Refused, Banner],
     ),
+    lockout(
+        "sshd, stopped by a signal",
+        "pid=$(systemctl show -p MainPID --value ssh); kill -STOP $pid; until grep -q '^State:.T' /proc/$pid/status; do sleep 0.1; done",
+        [NoBanner; 2],
+    ),
     lockout("sshd, stopped and disabled", "systemctl disable --now ssh", [Refused; 2]),
     lockout(
         "RHEL's sshd.service, with a bad option in the crypto policy",

@@ -9,6 +9,7 @@ mod emergency;
 mod files;
 mod listen;
 mod socket;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -98,6 +99,9 @@ impl Attempt<'_> {
         if let Some(why) = &self.snapshot.sshd.start_failed {
             return Err(("sshd.unit.failed", why.clone()));
         }
+        if self.proceed(lacking)? {
+            return Ok(());
+        }
         let settings = self.ready()?;
         if let Some(settings) = settings {
             let lacking: Vec<_> = lacking.iter().flat_map(|d| &d.paths).collect();
@@ -148,8 +152,14 @@ impl Attempt<'_> {
 
     /// Whether nothing else can bring sshd up, and nobody's word stands against it.
     fn is_forsaken(&self, code: &str) -> bool {
-        !matches!(code, "sshd.listener.stranger" | "sshd.not-to-be-run" | "sshd.unit.masked" | "sshd.binary.missing")
-            && self.snapshot.sshd.units.present().is_some()
+        !matches!(
+            code,
+            "sshd.listener.stranger"
+                | "sshd.listener.stopped"
+                | "sshd.not-to-be-run"
+                | "sshd.unit.masked"
+                | "sshd.binary.missing"
+        ) && self.snapshot.sshd.units.present().is_some()
             && !self.snapshot.at_rest
     }
 

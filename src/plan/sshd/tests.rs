@@ -3,8 +3,9 @@
 use super::super::{Decision, plan, question};
 use super::*;
 use crate::facts::{Family, Owned, Unit};
-use crate::judge::fixture::{healthy, unit};
+use crate::judge::fixture::{healthy, owner, unit};
 use crate::judge::judge;
+use crate::policy::parse;
 
 const MAIN: &str = "/etc/ssh/sshd_config";
 const ID: &str = "20261124T000000-abcd";
@@ -269,4 +270,22 @@ fn a_running_sshd_that_does_not_listen_there_reads_its_files_again() {
     snapshot.sshd.settings = Seen::Present(everywhere());
     let steps = planned(snapshot, &Policy::default(), &[]);
     assert_eq!(steps, Ok(vec![Step::ReloadUnit { unit: "ssh.service".into() }]));
+}
+
+#[test]
+fn a_stopped_sshd_is_let_go_on_and_a_traced_one_is_left() {
+    let with = |state| {
+        let mut snapshot = healthy();
+        let Seen::Present(listeners) = &mut snapshot.listeners else { panic!("no listeners") };
+        for socket in listeners {
+            socket.owners = Seen::Present(vec![SocketOwner { state, ..owner(612, "sshd", "/usr/sbin/sshd") }]);
+        }
+        snapshot
+    };
+    let step = Step::ContinueProcess { pid: 612, name: "sshd".into() };
+    assert_eq!(planned(with('T'), &Policy::default(), &[]), Ok(vec![step]));
+    let refusal = planned(with('t'), &Policy::default(), &[]).unwrap_err();
+    assert!(refusal.contains("sshd.listener.stopped") && refusal.contains("a debugger holds"), "{refusal}");
+    let report = parse("[sshd]\nmode = \"report\"\n").unwrap();
+    assert!(planned(with('T'), &report, &[]).is_err());
 }
