@@ -19,7 +19,7 @@ use crate::plan::restraint::History;
 use crate::plan::{Decision, Declined, Plan, Step, annotate, plan, question};
 use crate::policy::Policy;
 use crate::record::{
-    LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, keep_healthy, kept_healthy, new_id, recover,
+    LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, keep_healthy, kept_healthy, new_id, recover, reserve,
 };
 use crate::rehearse::{self, Evidence, rehearse};
 use crate::verify::{Aim, Verified, verify};
@@ -128,6 +128,7 @@ pub fn consider(
     judgement: &Judgement,
     id: &str,
 ) -> Decision {
+    snapshot.resources.reserve = reserve(host, state);
     if snapshot.sshd.test.present().is_some_and(|test| !test.passed) {
         snapshot.sshd.files.kept = kept_healthy(host, state);
     }

@@ -214,7 +214,7 @@ fn works_on(step: &Step) -> Option<Gate> {
     match step {
         Step::Nft { .. } | Step::Iptables { .. } | Step::UfwAllow { .. } | Step::FirewalldAllow { .. } => None,
         // Of the next boot: no client sees anything of it now.
-        Step::Persist { .. } => None,
+        Step::Persist { .. } | Step::FreeReserve { .. } => None,
         Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),
         Step::WriteFile { path, .. } => Some(if is_of_wrappers(path) { Gate::Wrappers } else { Gate::Listener }),
         Step::StartUnit { .. }

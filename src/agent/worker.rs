@@ -18,12 +18,16 @@ use crate::plan::settle::Patience;
 use crate::plan::{Decision, Step, annotate};
 use crate::policy::{Policy, RestraintPolicy};
 use crate::record::{
-    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, keep_healthy, recover, undo,
+    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, keep_healthy, keep_reserve,
+    recover, undo,
 };
 
 /// After a repair that came to nothing the host is looked at again; each time it is four times as long.
 const FAILED: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How often it is seen to that the reserve for a full disk is whole.
+const RESERVE: Duration = Duration::from_secs(60);
 
 /// What repairs without the agent's sandbox, and how long it may take.
 const REPAIR_UNIT: &str = "ssh-rescue-repair.service";
@@ -104,6 +108,7 @@ pub fn start(host: Host, state: StateDir, seed: u64, done: UnboundedSender<Done>
         history: History::default(),
         failures: 0,
         left: Vec::new(),
+        reserve: None,
     };
     thread::Builder::new().name("road".into()).spawn(move || worker.work(&taken, &done))?;
     Ok(jobs)
@@ -120,6 +125,8 @@ struct Worker {
     failures: u32,
     /// When the unit was started because nothing could be tried here.
     left: Vec<Instant>,
+    /// When the reserve for a full disk was looked at.
+    reserve: Option<Instant>,
 }
 
 impl Worker {
@@ -192,6 +199,9 @@ impl Worker {
                 // What a later repair may fall back on; that it could not be kept is no reason to fail.
                 let _ = keep_healthy(&self.host, &self.state, &policy, &snapshot);
             }
+            if !stay {
+                self.keep_reserve(&policy);
+            }
             let untried = snapshot.sshd.trials.last().is_some_and(|t| matches!(t.test, Seen::Unreadable(_)));
             match untried && !stay && !may_change_owners() {
                 true => self.leave_to_unit(&mut looked, &policy.restraint, reload),
@@ -250,6 +260,14 @@ impl Worker {
         }
         self.patience.well();
         looked
+    }
+
+    fn keep_reserve(&mut self, policy: &Policy) {
+        if self.reserve.is_none_or(|at| at.elapsed() >= RESERVE) {
+            self.reserve = Some(Instant::now());
+            // That it could not be kept is no reason to fail.
+            let _ = keep_reserve(&self.host, &self.state, policy.disk.reserve && policy.repairs());
+        }
     }
 
     /// What cannot even be tried in this sandbox; no more often than restraint lets anything be mended.

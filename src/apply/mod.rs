@@ -23,8 +23,8 @@ use thiserror::Error;
 use crate::facts::{Backend, Family, Snapshot};
 use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError, Watcher};
 use crate::plan::restraint::Attempt;
-use crate::plan::{Plan, TableInserts};
-use crate::record::{Entry, Phase, RecordError, StateDir, Trigger, roll_back};
+use crate::plan::{Plan, Step, TableInserts};
+use crate::record::{Entry, Phase, RecordError, StateDir, Trigger, free_reserve, roll_back};
 use crate::rehearse::{BoxedError, Rehearsed};
 
 use iptables::IptablesError;
@@ -157,6 +157,10 @@ pub fn apply(
     let watcher = watcher.map_err(ApplyError::Watch)?;
     let evidence = serde_json::to_value(evidence).unwrap_or_default();
     let mut entry = Entry::new(plan, before, evidence);
+    if entry.plan.steps.iter().any(|step| matches!(step, Step::FreeReserve { .. })) {
+        // Where that fails, the record says what is left to be said.
+        let _ = free_reserve(host, state);
+    }
     entry.begin(host, state)?;
     for index in 0..entry.plan.steps.len() {
         let Err(source) = work.make(&mut entry, index) else { continue };

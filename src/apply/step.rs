@@ -20,6 +20,7 @@ pub(super) struct Work<'a> {
 /// What a person is told of a step that failed.
 pub(super) fn words(step: &Step) -> String {
     match step {
+        Step::FreeReserve { .. } => "the freeing of the reserve".into(),
         Step::Nft { family, table, .. } => format!("the insert into {family} {}", escape(table)),
         Step::Iptables { family, table, .. } => format!("the insert into {} {}", ip_table(*family), escape(table)),
         Step::UfwAllow { .. } => "ufw prepend allow".into(),
@@ -101,6 +102,8 @@ impl<'a> Work<'a> {
             return Err(StepError::AtRest { what: words(&step) });
         }
         match &step {
+            // Done before the repair was written down.
+            Step::FreeReserve { .. } => return Ok(()),
             Step::Nft { family, table, inserts, .. } => {
                 let at = TableInserts {
                     backend: Backend::Nft,

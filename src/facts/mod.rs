@@ -139,6 +139,7 @@ impl Snapshot {
                 boot_time: 0,
                 conntrack: None,
                 package_manager: None,
+                reserve: None,
             },
             boot: Boot::nothing(),
             at_rest: false,

@@ -84,11 +84,23 @@ pub struct Resources {
     pub conntrack: Option<(u64, u64)>,
     /// A package manager holds its lock (dpkg, rpm): the process's pid if known.
     pub package_manager: Option<String>,
+    /// Room that this program keeps for a full disk; looked for when there is something to be mended.
+    pub reserve: Option<Reserve>,
+}
+
+/// What can be given back, and how full the disk is that it is on.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reserve {
+    pub bytes: u64,
+    pub disk: Disk,
 }
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Disk {
     pub mount_point: PathBuf,
+    /// Its number: one disk may be mounted in two places.
+    #[serde(skip)]
+    pub device: u64,
     pub total: u64,
     pub available: u64,
     pub inodes_total: u64,

@@ -14,6 +14,7 @@ mod owned;
 mod peer;
 mod ready;
 mod replace;
+mod reserve;
 mod root;
 mod rtnl;
 mod run;

@@ -50,16 +50,29 @@ fn disk(disk: &Disk) -> Vec<Finding> {
         out.push(finding("resources.disk.read-only", Severity::Warning, words, json!(disk)));
         return out;
     }
-    if disk.total > 0 && disk.available < DISK_WANTED {
+    if lacks_bytes(disk) {
         let words = format!("the disk of {place} is full ({} KiB are left)", disk.available >> 10);
         out.push(finding("resources.disk.full", Severity::Warning, words, json!(disk)));
     }
-    // Some file systems (btrfs) have no fixed number of inodes and say 0.
-    if disk.inodes_total > 0 && disk.inodes_free < INODES_WANTED {
+    if lacks_inodes(disk) {
         let words = format!("the disk of {place} has no inodes left ({} of {})", disk.inodes_free, disk.inodes_total);
         out.push(finding("resources.disk.inodes", Severity::Warning, words, json!(disk)));
     }
     out
+}
+
+/// Whether a repair may not be able to write there for want of room.
+pub fn is_full(disk: &Disk) -> bool {
+    lacks_bytes(disk) || lacks_inodes(disk)
+}
+
+fn lacks_bytes(disk: &Disk) -> bool {
+    disk.total > 0 && disk.available < DISK_WANTED
+}
+
+/// Some file systems (btrfs) have no fixed number of inodes and say 0.
+fn lacks_inodes(disk: &Disk) -> bool {
+    disk.inodes_total > 0 && disk.inodes_free < INODES_WANTED
 }
 
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
@@ -82,6 +95,7 @@ mod tests {
         let mount_point = "/".into();
         Disk {
             mount_point,
+            device: 7,
             total: 10 << 30,
             available: 1 << 30,
             inodes_total: 1000,

@@ -27,6 +27,7 @@ use crate::facts::{Listener, Owners, Seen, Snapshot, Sshd};
 use crate::host::Host;
 use crate::policy::Policy;
 use processes::Processes;
+pub use resources::disk_of;
 
 /// One look at the host, or at a disk. What waits for the kernel or for others (the ruleset, sshd's own test, D-Bus) runs side by side.
 pub fn observe(host: &Host, policy: &Policy) -> Snapshot {

@@ -11,7 +11,7 @@ use crate::facts::{Disk, Resources};
 use crate::host::Host;
 
 /// Folders that sshd, a login or a repair write to.
-const FOLDERS: [&str; 3] = ["/etc", "/var", "/run"];
+const FOLDERS: [&str; 4] = ["/etc", "/var", "/var/lib", "/run"];
 /// Locks of package managers, taken by fcntl(2): apt(8), dpkg(1), rpm(8).
 const LOCKS: [&str; 3] = ["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/rpm/.rpm.lock"];
 
@@ -25,6 +25,7 @@ pub fn resources(host: &Host) -> Resources {
         boot_time: System::boot_time(),
         conntrack: conntrack(host),
         package_manager: LOCKS.iter().find_map(|path| locked(host, Path::new(path))),
+        reserve: None,
     }
 }
 
@@ -37,6 +38,7 @@ pub fn of_disk(host: &Host) -> Resources {
         boot_time: 0,
         conntrack: None,
         package_manager: None,
+        reserve: None,
     }
 }
 
@@ -46,23 +48,32 @@ fn disks(host: &Host) -> Vec<Disk> {
     let mut disks = Vec::new();
     for folder in FOLDERS.map(Path::new) {
         let (Ok(meta), Ok(stat)) = (host.metadata(folder), host.file_system(folder)) else { continue };
-        let read_only = is_read_only(&stat);
         // One disk may be mounted twice, and be read-only in one place alone.
-        if devices.contains(&(meta.dev(), read_only)) {
-            continue;
+        let device = (meta.dev(), is_read_only(&stat));
+        if !devices.contains(&device) {
+            devices.push(device);
+            disks.push(disk(host, folder, meta.dev(), &stat));
         }
-        devices.push((meta.dev(), read_only));
-        let unit = stat.fragment_size();
-        disks.push(Disk {
-            mount_point: mount_point(host, folder, meta.dev(), read_only),
-            total: stat.blocks().saturating_mul(unit),
-            available: stat.blocks_available().saturating_mul(unit),
-            inodes_total: stat.files(),
-            inodes_free: stat.files_available(),
-            read_only,
-        });
     }
     disks
+}
+
+/// The file system of a folder.
+pub fn disk_of(host: &Host, folder: &Path) -> Option<Disk> {
+    Some(disk(host, folder, host.metadata(folder).ok()?.dev(), &host.file_system(folder).ok()?))
+}
+
+fn disk(host: &Host, folder: &Path, device: u64, stat: &Statvfs) -> Disk {
+    let (unit, read_only) = (stat.fragment_size(), is_read_only(stat));
+    Disk {
+        mount_point: mount_point(host, folder, device, read_only),
+        device,
+        total: stat.blocks().saturating_mul(unit),
+        available: stat.blocks_available().saturating_mul(unit),
+        inodes_total: stat.files(),
+        inodes_free: stat.files_available(),
+        read_only,
+    }
 }
 
 fn is_read_only(stat: &Statvfs) -> bool {

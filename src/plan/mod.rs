@@ -21,6 +21,7 @@ pub use step::*;
 pub use words::words;
 
 use crate::facts::Snapshot;
+use crate::judge::resources::is_full;
 use crate::judge::{Demand, Finding, Gate, Intent, Judgement, Standing};
 use crate::policy::{Mode, Policy};
 
@@ -58,7 +59,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
         sshd::mend(policy, snapshot, judgement, id, &mut draft);
     }
     if !draft.steps.is_empty() {
-        return Decision::Repair(Plan { id: id.to_owned(), steps: draft.steps, declined: draft.declined });
+        return draft.repair(snapshot, id);
     }
     if intent.demands.iter().all(|d| d.whole == Standing::Met) {
         return last(policy, snapshot, id);
@@ -78,7 +79,7 @@ fn last(policy: &Policy, snapshot: &Snapshot, id: &str) -> Decision {
     match (draft.steps.is_empty(), draft.declined.is_empty()) {
         (true, true) => Decision::Healthy,
         (true, false) => Decision::Refuse(draft.declined),
-        _ => Decision::Repair(Plan { id: id.to_owned(), steps: draft.steps, declined: draft.declined }),
+        _ => draft.repair(snapshot, id),
     }
 }
 
@@ -100,6 +101,9 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
     match (code, step) {
         ("boot.firewall.drop", Step::Persist { path, .. }) => return evidence("file") == path.to_str(),
         ("boot.firewall.drop", Step::UfwAllow { .. }) => return evidence("unit") == Some("ufw.service"),
+        ("resources.disk.full" | "resources.disk.inodes", Step::FreeReserve { disk, .. }) => {
+            return evidence("mount_point") == disk.to_str();
+        }
         ("boot.firewalld.lost", Step::FirewalldAllow { zone, .. }) => return evidence("zone") == Some(zone),
         _ => {}
     }
@@ -132,6 +136,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
                 && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
         }
         Step::Persist { .. } => critical && code.starts_with("firewall."),
+        Step::FreeReserve { .. } => false,
         _ => finding.code.starts_with("firewall."),
     }
 }
@@ -162,6 +167,18 @@ struct Draft {
 }
 
 impl Draft {
+    /// A repair has to be written down, and that takes room on the disk of its records.
+    fn repair(self, snapshot: &Snapshot, id: &str) -> Decision {
+        let resources = &snapshot.resources;
+        let room = resources.reserve.iter().filter(|reserve| is_full(&reserve.disk)).map(|reserve| {
+            // As the finding names it.
+            let named = resources.disks.iter().find(|disk| disk.device == reserve.disk.device);
+            Step::FreeReserve { bytes: reserve.bytes, disk: named.unwrap_or(&reserve.disk).mount_point.clone() }
+        });
+        let steps = room.chain(self.steps).collect();
+        Decision::Repair(Plan { id: id.to_owned(), steps, declined: self.declined })
+    }
+
     fn decline(&mut self, code: &str, why: &str) {
         let declined = Declined { code: code.to_owned(), why: why.to_owned() };
         if !self.declined.contains(&declined) {

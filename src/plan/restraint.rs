@@ -158,7 +158,7 @@ impl Breaker {
 /// What some steps mend, each thing once.
 pub fn mended(steps: &[Step]) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
-    for what in steps.iter().map(thing) {
+    for what in steps.iter().filter_map(thing) {
         if !all.contains(&what) {
             all.push(what);
         }
@@ -166,8 +166,10 @@ pub fn mended(steps: &[Step]) -> Vec<String> {
     all
 }
 
-fn thing(step: &Step) -> String {
-    match step {
+fn thing(step: &Step) -> Option<String> {
+    Some(match step {
+        // It is for what comes after it.
+        Step::FreeReserve { .. } => return None,
         Step::Nft { family, table, .. } => format!("the rules of {family} {}", escape(table)),
         Step::Iptables { family, table, .. } => format!("the rules of {} {}", ip_table(*family), escape(table)),
         Step::UfwAllow { .. } | Step::UfwRebuild { .. } => "ufw's rules".to_owned(),
@@ -184,7 +186,7 @@ fn thing(step: &Step) -> String {
         | Step::EnableUnit { unit }
         | Step::ListenBySocket { unit, .. } => escape(unit),
         Step::Flush | Step::Disable { .. } => "the firewall".to_owned(),
-    }
+    })
 }
 
 fn refuse(code: &str, why: String) -> Decision {

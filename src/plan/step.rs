@@ -51,6 +51,11 @@ pub struct Insert {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Step {
+    /// Give the room back that is kept for a full disk, before the repair is written down.
+    FreeReserve {
+        bytes: u64,
+        disk: PathBuf,
+    },
     /// One netlink batch, bound to `generation`: the kernel refuses it when somebody was faster.
     Nft {
         generation: u32,
@@ -202,7 +207,8 @@ impl Step {
     pub fn is_of_files(&self) -> bool {
         matches!(
             self,
-            Step::WriteFile { .. }
+            Step::FreeReserve { .. }
+                | Step::WriteFile { .. }
                 | Step::Persist { .. }
                 | Step::MakeKeys { .. }
                 | Step::SetMode { .. }

@@ -14,6 +14,9 @@ impl Step {
     /// What the step does, one act a string, in the infinitive; host text is escaped.
     pub fn words(&self) -> Vec<String> {
         match self {
+            Step::FreeReserve { bytes, disk } => {
+                vec![format!("free the {} KiB that are kept for this on the disk of {}, which is full", bytes >> 10, shown(disk))]
+            }
             Step::Nft { family, table, inserts, .. } => inserted(&format!("{family} {}", escape(table)), inserts),
             Step::Iptables { family, table, inserts, .. } => {
                 inserted(&format!("{} {}", ip_table(*family), escape(table)), inserts)

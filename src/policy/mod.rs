@@ -52,6 +52,7 @@ pub struct Policy {
     pub firewall: FirewallPolicy,
     pub wrappers: WrappersPolicy,
     pub sshd: SshdPolicy,
+    pub disk: DiskPolicy,
     pub restraint: RestraintPolicy,
     pub control: ControlPolicy,
     pub report: ReportPolicy,
@@ -98,6 +99,12 @@ pub struct SshdPolicy {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DiskPolicy {
+    /// Keep room in this program's own folder, for a repair while the disk is full.
+    pub reserve: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RestraintPolicy {
     /// Repairs of one kind within `per_seconds` after which it stops and says who is on the other side.
     pub attempts: u32,
@@ -113,6 +120,13 @@ pub struct ControlPolicy {
 pub struct ReportPolicy {
     pub console: bool,
     pub metrics: Option<PathBuf>,
+}
+
+impl Policy {
+    /// Whether anything may be repaired at all.
+    pub fn repairs(&self) -> bool {
+        [self.firewall.mode, self.wrappers.mode, self.sshd.mode].contains(&Mode::Repair)
+    }
 }
 
 /// Whether a name is one that the policy respects: `*` stands for any characters, `?` for one.
@@ -156,6 +170,7 @@ impl Default for Policy {
             },
             wrappers: WrappersPolicy { mode: Mode::Repair },
             sshd: SshdPolicy { mode: Mode::Repair, unmask: false, persist: false, emergency: false },
+            disk: DiskPolicy { reserve: true },
             restraint: RestraintPolicy { attempts: 3, per_seconds: 3600 },
             control: ControlPolicy { group: None },
             report: ReportPolicy { console: false, metrics: None },

@@ -57,6 +57,7 @@ fn read(document: &DeTable<'_>, m: &mut Mistakes<'_>) -> Policy {
     sshd.read("persist", m, &mut policy.sshd.persist, boolean);
     sshd.read("emergency", m, &mut policy.sshd.emergency, boolean);
 
+    top.table("disk").read("reserve", m, &mut policy.disk.reserve, boolean);
     let restraint = top.table("restraint");
     restraint.read("attempts", m, &mut policy.restraint.attempts, |m, v| integer(m, v, "a number of repairs", 1, 1000));
     restraint.read("per", m, &mut policy.restraint.per_seconds, span_of_time);

@@ -11,12 +11,13 @@ use crate::facts::escape;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 
 /// Every key that there is, by its table; the first table is the file itself.
-const KEYS: [(&str, &[&str]); 8] = [
+const KEYS: [(&str, &[&str]); 9] = [
     ("", &["mode"]),
     ("ssh", &["port", "sources", "interfaces"]),
     ("firewall", &["mode", "strategy", "persist", "respect", "panic", "unrehearsed"]),
     ("wrappers", &["mode"]),
     ("sshd", &["mode", "unmask", "persist", "emergency"]),
+    ("disk", &["reserve"]),
     ("restraint", &["attempts", "per"]),
     ("control", &["group"]),
     ("report", &["console", "metrics"]),

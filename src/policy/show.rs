@@ -39,6 +39,8 @@ impl Policy {
         line(&format!("unmask = {}", self.sshd.unmask), "start it even where its unit is masked");
         line(&format!("persist = {}", self.sshd.persist), "mend also what only its next start needs");
         line(&format!("emergency = {}", self.sshd.emergency), "start one beside it where nothing else helps");
+        line("\n[disk]", "");
+        line(&format!("reserve = {}", self.disk.reserve), "4 MiB for a repair while the disk is full");
         line("\n[restraint]", "");
         line(&format!("attempts = {}", self.restraint.attempts), "");
         line(&format!("per = \"{}\"", duration(self.restraint.per_seconds)), "");

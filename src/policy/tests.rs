@@ -42,6 +42,8 @@ fn every_key_is_read() {
         unmask = true
         persist = true
         emergency = true
+        [disk]
+        reserve = false
         [restraint]
         attempts = 5
         per = "1h30m"
@@ -64,6 +66,7 @@ fn every_key_is_read() {
         },
         wrappers: WrappersPolicy { mode: Mode::Off },
         sshd: SshdPolicy { mode: Mode::Report, unmask: true, persist: true, emergency: true },
+        disk: DiskPolicy { reserve: false },
         restraint: RestraintPolicy { attempts: 5, per_seconds: 5400 },
         control: ControlPolicy { group: Some("adm".into()) },
         report: ReportPolicy { console: true, metrics: Some("/var/lib/prometheus/node-exporter".into()) },
@@ -258,7 +261,7 @@ fn a_policy() -> impl Strategy<Value = Policy> {
     let strategy = select(super::STRATEGIES.map(|(_, s)| s).to_vec());
     let respect = prop::collection::vec("[a-z\"\\\\'#é*?-]{0,9}[a-z]", 0..4);
     let firewall = (mode(), strategy, any::<bool>(), respect, mode(), any::<bool>());
-    let rest = (mode(), mode(), any::<[bool; 3]>(), 1u32..=1000, 1u64..=2592000);
+    let rest = (mode(), mode(), any::<[bool; 4]>(), 1u32..=1000, 1u64..=2592000);
     let report = (option::of("[a-z_][a-z0-9_-]{0,20}"), any::<bool>(), option::of("/[a-z \"\\\\'#é/.]{0,20}[a-z]"));
     let parts = (ssh, firewall, rest, report);
     parts.prop_filter_map("a path with ..", |(ssh, firewall, rest, report)| {
@@ -277,6 +280,7 @@ fn a_policy() -> impl Strategy<Value = Policy> {
             },
             wrappers: WrappersPolicy { mode: rest.0 },
             sshd: SshdPolicy { mode: rest.1, unmask: rest.2[0], persist: rest.2[1], emergency: rest.2[2] },
+            disk: DiskPolicy { reserve: rest.2[3] },
             restraint: RestraintPolicy { attempts: rest.3, per_seconds: rest.4 },
             control: ControlPolicy { group: report.0 },
             report: ReportPolicy { console: report.1, metrics: report.2.map(PathBuf::from) },

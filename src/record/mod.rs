@@ -7,6 +7,7 @@ mod history;
 mod hold;
 mod ledger;
 mod recover;
+mod reserve;
 mod seal;
 mod undo;
 
@@ -23,6 +24,7 @@ pub use history::{History, history};
 pub use hold::{Hold, REASON_LIMIT};
 pub use ledger::{Entry, Link, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
 pub use recover::{Recovered, is_unfinished, recover};
+pub use reserve::{free_reserve, keep_reserve, reserve};
 pub(crate) use undo::{LOCK_WAIT, roll_back};
 pub use undo::{UndoError, Undone, undo};
 
@@ -43,6 +45,12 @@ impl Default for StateDir {
 pub enum RecordError {
     #[error("make {path}")]
     Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("free what is kept in {path}")]
+    Free {
         path: PathBuf,
         #[source]
         source: io::Error,
@@ -130,6 +138,11 @@ impl StateDir {
     /// sshd's files of when it was healthy.
     fn healthy(&self) -> PathBuf {
         self.state.join("sshd")
+    }
+
+    /// Room for a full disk.
+    fn reserve(&self) -> PathBuf {
+        self.state.join("reserve")
     }
 
     /// The rulesets that were saved before a repair took them away.

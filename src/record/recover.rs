@@ -1,6 +1,7 @@
 //! Taking back what a pass left behind that was ended in the middle.
 
 use super::history::{half_written, ids};
+use super::reserve::make_room;
 use super::undo::roll_back;
 use super::{Entry, Phase, RecordError, StateDir, Undo};
 use crate::facts::escape;
@@ -49,6 +50,7 @@ pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordEr
 }
 
 fn cut_short(host: &Host, state: &StateDir, mut entry: Entry) -> Recovered {
+    make_room(host, state);
     for step in &entry.steps {
         for path in files(&step.undo) {
             host.sweep(path);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::reserve::make_room;
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
 use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, links, process, sshd, ufw, units};
 use crate::host::{Host, LockError};
@@ -48,6 +49,7 @@ pub fn undo(host: &Host, state: &StateDir, id: &str) -> Result<Undone, UndoError
     for step in entry.steps.iter().rev() {
         lies_here(host, step).and_then(|()| unchanged(host, step)).map_err(failed)?;
     }
+    make_room(host, state);
     for step in backwards(&entry) {
         take_back(host, state, &entry.id, step).map_err(failed)?;
     }

@@ -30,6 +30,7 @@ mod pass;
 mod races;
 mod record;
 mod rehearsal;
+mod reserve;
 mod saved;
 mod scratch;
 mod sshd;
