@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::apply::{Applied, StepError};
 use crate::facts::{AddrSet, Family, Snapshot};
 use crate::host::{Host, Watcher};
-use crate::judge::{Demand, Gate, Intent, Judgement, PathVerdict, Severity, Standing, judge};
+use crate::judge::{Demand, Finding, Gate, Intent, Judgement, PathVerdict, Severity, Standing, judge};
 use crate::observe::observe;
 use crate::plan::{Plan, Step, insert, is_of_wrappers, mends};
 use crate::policy::Policy;
@@ -24,8 +24,8 @@ pub struct Aim {
     promised: Vec<(Gate, Key)>,
     /// Gates that the plan works on in a way that the model does not show: there something must get better.
     tried: Vec<Gate>,
-    /// Codes of what only the next start lacks: they must be gone.
-    codes: Vec<&'static str>,
+    /// What only the next start or a login lacks, by code and account: it must be gone.
+    lacks: Vec<(&'static str, Option<String>)>,
     /// How much the next boot would bar, where the plan is about that: there must be less of it.
     at_boot: Option<usize>,
     /// Whether every source may be let in: by policy, or because the whole firewall is to go.
@@ -80,15 +80,15 @@ impl Aim {
         }
         tried.dedup();
         let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning);
-        let mended: Vec<_> = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).map(|f| f.code).collect();
-        let at_boot = mended.iter().any(|code| code.starts_with("boot.")).then(|| barred_at_boot(before));
-        let codes = mended.into_iter().filter(|code| code.starts_with("sshd.")).collect();
+        let mended: Vec<_> = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).collect();
+        let at_boot = mended.iter().any(|f| f.code.starts_with("boot.")).then(|| barred_at_boot(before));
+        let lacks = mended.into_iter().filter(|f| f.code.starts_with("sshd.")).map(lack).collect();
         let flushes = plan.steps.iter().any(|s| matches!(s, Step::Flush | Step::Disable { .. }));
         Aim {
             promised: promised.collect(),
             suffices: whole && lacking().all(|key| open(&key)),
             tried,
-            codes,
+            lacks,
             at_boot,
             anybody: policy.ssh.sources.is_none() || flushes,
             before: before.clone(),
@@ -118,7 +118,7 @@ impl Aim {
                 return Some(format!("{} is as before", name(*gate)));
             }
         }
-        if let Some(left) = after.findings.iter().find(|f| self.codes.contains(&f.code)) {
+        if let Some(left) = after.findings.iter().find(|f| self.lacks.contains(&lack(f))) {
             return Some(format!("{} is as before: {}", left.code, left.summary));
         }
         if self.at_boot.is_some_and(|barred| barred_at_boot(after) >= barred) {
@@ -205,6 +205,10 @@ fn find<'a>(demands: &'a [Demand], wanted: &Key) -> Option<&'a Demand> {
     demands.iter().find(|d| key(d) == *wanted)
 }
 
+fn lack(finding: &Finding) -> (&'static str, Option<String>) {
+    (finding.code, finding.evidence.get("account").and_then(|account| account.as_str()).map(str::to_owned))
+}
+
 fn barred_at_boot(judgement: &Judgement) -> usize {
     judgement.findings.iter().filter(|f| f.code.starts_with("boot.firewall")).count()
 }
@@ -214,7 +218,7 @@ fn works_on(step: &Step) -> Option<Gate> {
     match step {
         Step::Nft { .. } | Step::Iptables { .. } | Step::UfwAllow { .. } | Step::FirewalldAllow { .. } => None,
         // Of the next boot: no client sees anything of it now.
-        Step::Persist { .. } | Step::FreeReserve { .. } => None,
+        Step::Persist { .. } | Step::FreeReserve { .. } | Step::KeepWritersOut { .. } => None,
         Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),
         Step::WriteFile { path, .. } => Some(if is_of_wrappers(path) { Gate::Wrappers } else { Gate::Listener }),
         Step::StartUnit { .. }

@@ -249,8 +249,8 @@ impl Worker {
                     looked.again = Some(pause.min(LONGEST_PAUSE));
                 }
                 // What a sandbox forbids is left to a unit that may do it.
-                let owners = report.plan.iter().flat_map(|p| &p.steps).any(Step::changes_owners);
-                if failed && owners && !may_change_owners() {
+                let outside = report.plan.iter().flat_map(|p| &p.steps).any(Step::leaves_sandbox);
+                if failed && outside && !may_change_owners() {
                     self.start_unit(&mut looked);
                 }
                 looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());

@@ -31,7 +31,9 @@ pub(super) fn words(step: &Step) -> String {
             format!("the write of {}", escape(&path.to_string_lossy()))
         }
         Step::MakeKeys { .. } => "the making of host keys".into(),
-        Step::SetMode { path, .. } => format!("the mode of {}", escape(&path.to_string_lossy())),
+        Step::SetMode { path, .. } | Step::KeepWritersOut { path, .. } => {
+            format!("the mode of {}", escape(&path.to_string_lossy()))
+        }
         Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
         Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
         Step::ContinueProcess { pid, .. } => format!("the signal to process {pid}"),
@@ -177,6 +179,12 @@ impl<'a> Work<'a> {
                 let old = self.host.owned(path)?.ok_or_else(what)?;
                 self.begin(entry, Undo::Mode { path: path.clone(), old, new: *owned })?;
                 self.host.set_owned(path, *owned)?;
+            }
+            Step::KeepWritersOut { path, seen, .. } => {
+                self.begin(entry, Undo::Writers { path: path.clone(), seen: *seen })?;
+                if !self.host.change_mode(path, *seen, seen.without_writers().mode)? {
+                    return Err(StepError::Changed { what: escape(&path.to_string_lossy()) });
+                }
             }
             Step::MakeFolder { path, owned } => {
                 if self.host.owned(path)?.is_some() {

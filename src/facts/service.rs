@@ -82,6 +82,9 @@ pub struct Account {
     pub groups: Vec<String>,
     /// The files of its keys and the folders above them up to its home, as far as they are there.
     pub way: Vec<PathMode>,
+    /// There are some, and none of their files has a second name, which might be anybody's.
+    #[serde(skip)]
+    pub has_keys: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -108,6 +111,13 @@ pub struct Owned {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+}
+
+impl Owned {
+    /// The same without the right of group and others to write.
+    pub fn without_writers(self) -> Owned {
+        Owned { mode: self.mode & !0o022, ..self }
+    }
 }
 
 impl fmt::Display for Owned {

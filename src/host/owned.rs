@@ -38,6 +38,24 @@ impl Host {
         fchmod(&file, Mode::from_bits_truncate(new.mode)).map_err(failed("set the mode of"))
     }
 
+    /// Sets the mode of a folder or file that is just as it was `seen`; false where it is not, or where there is nothing, or a
+    /// link or second name. Not even on the way to it is a link followed: the folders may be an unprivileged user's.
+    pub fn change_mode(&self, path: &Path, seen: Owned, mode: u32) -> Result<bool, ReplaceError> {
+        let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
+        let found = match self.open_without_links(path, FOUND) {
+            Err(Errno::ELOOP | Errno::ENOENT | Errno::ENOTDIR) => return Ok(false),
+            found => found.map_err(failed("open"))?,
+        };
+        match reopened(self, &found, path) {
+            Ok((file, now)) if now == seen => {
+                fchmod(&file, Mode::from_bits_truncate(mode)).map_err(failed("set the mode of"))?;
+                Ok(true)
+            }
+            Ok(_) | Err(ReplaceError::NotRegular { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes a folder and those above it that are missing.
     pub fn make_folder(&self, path: &Path, owned: Owned) -> Result<(), ReplaceError> {
         let (parent, name) = parts(path)?;
@@ -73,17 +91,22 @@ impl Host {
 /// To make or delete something in it.
 const FOLDER: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
+/// To look at whatever is there without opening it.
+const FOUND: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
 fn parts(path: &Path) -> Result<(&Path, &OsStr), ReplaceError> {
     path.parent().zip(path.file_name()).ok_or_else(|| ReplaceError::Name { path: path.to_owned() })
 }
 
 fn opened(host: &Host, path: &Path) -> Result<(OwnedFd, Owned), ReplaceError> {
-    let failed = |action| move |source: nix::Error| io_error(action, path)(source.into());
-    let found = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let found = host.open(path, found, Mode::empty()).map_err(failed("open"))?;
-    let stat = plain(&found, path)?;
+    let found = host.open(path, FOUND, Mode::empty()).map_err(|source| io_error("open", path)(source.into()))?;
+    reopened(host, &found, path)
+}
+
+fn reopened(host: &Host, found: &OwnedFd, path: &Path) -> Result<(OwnedFd, Owned), ReplaceError> {
+    let stat = plain(found, path)?;
     let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = host.reopen(&found, path, flags).map_err(failed("open"))?;
+    let file = host.reopen(found, path, flags).map_err(|source| io_error("open", path)(source.into()))?;
     match plain(&file, path)? {
         now if (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino) => {
             Ok((file, Owned { mode: now.st_mode & 0o7777, uid: now.st_uid, gid: now.st_gid }))
@@ -129,6 +152,34 @@ mod tests {
         std::fs::hard_link(&path, folder.path().join("second")).unwrap();
         assert!(host.set_owned(&path, old).is_err());
         assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_mode_is_changed_only_of_what_was_seen_and_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let top = folder.path().canonicalize().unwrap();
+        let (host, home) = (Host::live(), top.join("home"));
+        std::fs::create_dir(&home).unwrap();
+        let keys = home.join("keys");
+        std::fs::write(&keys, "x").unwrap();
+        std::fs::set_permissions(&keys, PermissionsExt::from_mode(0o666)).unwrap();
+        let seen = host.owned(&keys).unwrap().unwrap();
+        let mode = || keys.metadata().unwrap().mode() & 0o7777;
+        assert!(!host.change_mode(&keys, Owned { uid: seen.uid + 1, ..seen }, 0o644).unwrap());
+        assert!(!host.change_mode(&keys, Owned { mode: 0o664, ..seen }, 0o644).unwrap());
+        symlink(&home, top.join("link")).unwrap();
+        symlink(&keys, home.join("link")).unwrap();
+        for path in [top.join("link/keys"), home.join("link"), home.join("none"), keys.join("x")] {
+            assert!(!host.change_mode(&path, seen, 0o644).unwrap(), "{}", path.display());
+        }
+        nix::unistd::mkfifo(&home.join("fifo"), Mode::from_bits_truncate(0o666)).unwrap();
+        assert!(!host.change_mode(&home.join("fifo"), seen, 0o644).unwrap());
+        assert_eq!(mode(), 0o666);
+        assert!(host.change_mode(&keys, seen, 0o644).unwrap());
+        assert_eq!(mode(), 0o644);
+        std::fs::hard_link(&keys, home.join("second")).unwrap();
+        assert!(!host.change_mode(&keys, seen.without_writers(), 0o666).unwrap());
+        assert_eq!(mode(), 0o644);
     }
 
     #[test]

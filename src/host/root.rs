@@ -6,10 +6,10 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, renameat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2, renameat};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{Statvfs, fstatvfs};
 
@@ -65,6 +65,23 @@ impl Host {
         let look = || openat2(&root.folder, path, how);
         let again = |result: &Result<OwnedFd, Errno>| matches!(result, Err(Errno::EAGAIN));
         (1..LOOKUPS).map(|_| look()).find(|result| !again(result)).unwrap_or_else(look)
+    }
+
+    /// Opens an absolute path of this host on which there is no link at all. Folder by folder: openat2(2), which could do it
+    /// in one call, does not exist under systemd's RestrictSUIDSGID=.
+    pub(super) fn open_without_links(&self, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let folder = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut at = match self.root {
+            None => open("/", folder, Mode::empty())?,
+            Some(root) => openat(&root.folder, ".", folder, Mode::empty())?,
+        };
+        let mut names = path.strip_prefix("/").map_err(|_| Errno::EINVAL)?.components().peekable();
+        while let Some(name) = names.next() {
+            let Component::Normal(name) = name else { return Err(Errno::EINVAL) };
+            let flags = if names.peek().is_some() { folder } else { flags | OFlag::O_NOFOLLOW };
+            at = openat(&at, name, flags, Mode::empty())?;
+        }
+        Ok(at)
     }
 
     /// Opens what was found with O_PATH, whatever has its name by now.

@@ -1,5 +1,6 @@
 //! Who may log in at all: the accounts with a shell, the way to their keys, and what keeps everybody out.
 
+use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -38,21 +39,29 @@ fn account(host: &Host, line: &str, groups: &str, patterns: &[String]) -> Option
         own || fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))
     };
     let groups = groups.lines().filter(member).filter_map(|l| l.split(':').next()).map(str::to_owned).collect();
-    let way = patterns.iter().flat_map(|pattern| way(host, pattern, name, home)).collect();
-    Some(Account { name: name.to_owned(), uid, groups, way })
+    let keys: Vec<PathBuf> = patterns.iter().map(|pattern| keys(pattern, name, home)).collect();
+    let found: Vec<Metadata> = keys.iter().filter_map(|path| host.metadata(path).ok()).collect();
+    let has_keys = !found.is_empty() && found.iter().all(|file| file.is_file() && file.nlink() == 1);
+    let way = keys.iter().flat_map(|path| way(host, path, home)).collect();
+    Some(Account { name: name.to_owned(), uid, groups, way, has_keys })
+}
+
+fn keys(pattern: &str, name: &str, home: &str) -> PathBuf {
+    Path::new(home).join(pattern.replace("%h", home).replace("%u", name).replace("%%", "%"))
 }
 
 /// The folders and the file that sshd's StrictModes looks at (auth_secure_path of OpenSSH's misc.c), as far as they are there.
-fn way(host: &Host, pattern: &str, name: &str, home: &str) -> Vec<PathMode> {
-    let path = Path::new(home).join(pattern.replace("%h", home).replace("%u", name).replace("%%", "%"));
+/// By their names without links, as sshd does.
+fn way(host: &Host, path: &Path, home: &str) -> Vec<PathMode> {
     let mut steps: Vec<&Path> = path.ancestors().take_while(|p| p.starts_with(home)).collect();
     if steps.is_empty() {
-        steps = vec![&path];
+        steps = vec![path];
     }
     let seen = |path: &Path| {
-        let meta = host.metadata(path).ok()?;
+        let path = host.real(path).ok()?;
+        let meta = host.symlink_metadata(&path).ok()?;
         let mode = meta.permissions().mode() & 0o7777;
-        Some(PathMode { path: path.to_owned(), mode, uid: meta.uid(), gid: meta.gid() })
+        Some(PathMode { path, mode, uid: meta.uid(), gid: meta.gid() })
     };
     steps.into_iter().filter_map(seen).collect()
 }

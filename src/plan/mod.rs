@@ -70,12 +70,13 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
     Decision::Refuse(draft.declined)
 }
 
-/// Clients get in now: what is left is the next boot.
+/// Clients get in now: what is left is the next boot, and what keeps people from logging in.
 fn last(policy: &Policy, snapshot: &Snapshot, id: &str) -> Decision {
     let mut draft = Draft::default();
     if policy.firewall.persist && policy.firewall.mode == Mode::Repair {
         persist::mend(policy, snapshot, id, &mut draft);
     }
+    sshd::logins::mend(policy, snapshot, &mut draft);
     match (draft.steps.is_empty(), draft.declined.is_empty()) {
         (true, true) => Decision::Healthy,
         (true, false) => Decision::Refuse(draft.declined),
@@ -104,6 +105,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         ("resources.disk.full" | "resources.disk.inodes", Step::FreeReserve { disk, .. }) => {
             return evidence("mount_point") == disk.to_str();
         }
+        ("sshd.logins.mode", Step::KeepWritersOut { account, .. }) => return evidence("account") == Some(account),
         ("boot.firewalld.lost", Step::FirewalldAllow { zone, .. }) => return evidence("zone") == Some(zone),
         _ => {}
     }
@@ -136,7 +138,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
                 && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
         }
         Step::Persist { .. } => critical && code.starts_with("firewall."),
-        Step::FreeReserve { .. } => false,
+        Step::FreeReserve { .. } | Step::KeepWritersOut { .. } => false,
         _ => finding.code.starts_with("firewall."),
     }
 }

@@ -176,7 +176,9 @@ fn thing(step: &Step) -> Option<String> {
         Step::FirewalldAllow { zone, .. } => format!("firewalld's zone {}", escape(zone)),
         Step::FirewalldPanicOff => "firewalld's panic mode".to_owned(),
         Step::WriteFile { path, .. } | Step::Persist { path, .. } => escape(&path.to_string_lossy()),
-        Step::SetMode { path, .. } | Step::MakeFolder { path, .. } => escape(&path.to_string_lossy()),
+        Step::SetMode { path, .. } | Step::KeepWritersOut { path, .. } | Step::MakeFolder { path, .. } => {
+            escape(&path.to_string_lossy())
+        }
         Step::ContinueProcess { name, .. } => format!("the process {}", escape(name)),
         Step::EmergencySshd { .. } => "the emergency sshd".to_owned(),
         Step::MakeKeys { .. } => "sshd's host keys".to_owned(),

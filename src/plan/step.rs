@@ -113,6 +113,13 @@ pub enum Step {
         path: PathBuf,
         owned: Owned,
     },
+    /// Take from group and others the right to write to a file or folder on the way to an account's keys.
+    KeepWritersOut {
+        account: String,
+        /// Without links.
+        path: PathBuf,
+        seen: Owned,
+    },
     MakeFolder {
         path: PathBuf,
         owned: Owned,
@@ -212,18 +219,20 @@ impl Step {
                 | Step::Persist { .. }
                 | Step::MakeKeys { .. }
                 | Step::SetMode { .. }
+                | Step::KeepWritersOut { .. }
                 | Step::MakeFolder { .. }
                 | Step::EnableUnit { .. }
         )
     }
 
-    /// Whether it may have to give a file to another user or group.
-    pub fn changes_owners(&self) -> bool {
+    /// Whether it may take what the agent's sandbox does not give: to give a file to another user or group, to write to homes.
+    pub fn leaves_sandbox(&self) -> bool {
         matches!(
             self,
             Step::WriteFile { .. }
                 | Step::MakeKeys { .. }
                 | Step::SetMode { .. }
+                | Step::KeepWritersOut { .. }
                 | Step::MakeFolder { .. }
                 | Step::MakeUser { .. }
         )

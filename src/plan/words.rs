@@ -15,7 +15,11 @@ impl Step {
     pub fn words(&self) -> Vec<String> {
         match self {
             Step::FreeReserve { bytes, disk } => {
-                vec![format!("free the {} KiB that are kept for this on the disk of {}, which is full", bytes >> 10, shown(disk))]
+                vec![format!(
+                    "free the {} KiB that are kept for this on the disk of {}, which is full",
+                    bytes >> 10,
+                    shown(disk)
+                )]
             }
             Step::Nft { family, table, inserts, .. } => inserted(&format!("{family} {}", escape(table)), inserts),
             Step::Iptables { family, table, inserts, .. } => {
@@ -45,6 +49,14 @@ impl Step {
                 keys.iter().map(|k| format!("make the host key {} ({})", shown(&k.path), escape(&k.kind))).collect()
             }
             Step::SetMode { path, owned } => vec![format!("make {} {owned}", shown(path))],
+            Step::KeepWritersOut { account, path, seen } => {
+                vec![format!(
+                    "make {} mode {:04o}, so that sshd heeds the keys of {}",
+                    shown(path),
+                    seen.without_writers().mode,
+                    escape(account)
+                )]
+            }
             Step::MakeFolder { path, owned } => vec![format!("make the folder {} ({owned})", shown(path))],
             Step::MakeUser { name, .. } => vec![format!("make the system user {}, who cannot log in", escape(name))],
             Step::ContinueProcess { pid, name } => {

@@ -96,6 +96,8 @@ pub struct SshdPolicy {
     pub persist: bool,
     /// Where nothing else brings sshd up: one beside it, for logins by key alone, until the real one is back.
     pub emergency: bool,
+    /// Modes on the way to people's keys that make sshd ignore them: report them, or take others' right to write away.
+    pub logins: Mode,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -169,7 +171,13 @@ impl Default for Policy {
                 unrehearsed: true,
             },
             wrappers: WrappersPolicy { mode: Mode::Repair },
-            sshd: SshdPolicy { mode: Mode::Repair, unmask: false, persist: false, emergency: false },
+            sshd: SshdPolicy {
+                mode: Mode::Repair,
+                unmask: false,
+                persist: false,
+                emergency: false,
+                logins: Mode::Report,
+            },
             disk: DiskPolicy { reserve: true },
             restraint: RestraintPolicy { attempts: 3, per_seconds: 3600 },
             control: ControlPolicy { group: None },

@@ -56,6 +56,7 @@ fn read(document: &DeTable<'_>, m: &mut Mistakes<'_>) -> Policy {
     sshd.read("unmask", m, &mut policy.sshd.unmask, boolean);
     sshd.read("persist", m, &mut policy.sshd.persist, boolean);
     sshd.read("emergency", m, &mut policy.sshd.emergency, boolean);
+    sshd.read("logins", m, &mut policy.sshd.logins, mode);
 
     top.table("disk").read("reserve", m, &mut policy.disk.reserve, boolean);
     let restraint = top.table("restraint");

@@ -16,7 +16,7 @@ const KEYS: [(&str, &[&str]); 9] = [
     ("ssh", &["port", "sources", "interfaces"]),
     ("firewall", &["mode", "strategy", "persist", "respect", "panic", "unrehearsed"]),
     ("wrappers", &["mode"]),
-    ("sshd", &["mode", "unmask", "persist", "emergency"]),
+    ("sshd", &["mode", "unmask", "persist", "emergency", "logins"]),
     ("disk", &["reserve"]),
     ("restraint", &["attempts", "per"]),
     ("control", &["group"]),

@@ -39,6 +39,7 @@ impl Policy {
         line(&format!("unmask = {}", self.sshd.unmask), "start it even where its unit is masked");
         line(&format!("persist = {}", self.sshd.persist), "mend also what only its next start needs");
         line(&format!("emergency = {}", self.sshd.emergency), "start one beside it where nothing else helps");
+        line(&format!("logins = {}", mode(self.sshd.logins)), "modes on the way to people's keys");
         line("\n[disk]", "");
         line(&format!("reserve = {}", self.disk.reserve), "4 MiB for a repair while the disk is full");
         line("\n[restraint]", "");

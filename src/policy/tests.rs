@@ -42,6 +42,7 @@ fn every_key_is_read() {
         unmask = true
         persist = true
         emergency = true
+        logins = "repair"
         [disk]
         reserve = false
         [restraint]
@@ -65,7 +66,7 @@ fn every_key_is_read() {
             unrehearsed: false,
         },
         wrappers: WrappersPolicy { mode: Mode::Off },
-        sshd: SshdPolicy { mode: Mode::Report, unmask: true, persist: true, emergency: true },
+        sshd: SshdPolicy { mode: Mode::Report, unmask: true, persist: true, emergency: true, logins: Mode::Repair },
         disk: DiskPolicy { reserve: false },
         restraint: RestraintPolicy { attempts: 5, per_seconds: 5400 },
         control: ControlPolicy { group: Some("adm".into()) },
@@ -261,7 +262,7 @@ fn a_policy() -> impl Strategy<Value = Policy> {
     let strategy = select(super::STRATEGIES.map(|(_, s)| s).to_vec());
     let respect = prop::collection::vec("[a-z\"\\\\'#é*?-]{0,9}[a-z]", 0..4);
     let firewall = (mode(), strategy, any::<bool>(), respect, mode(), any::<bool>());
-    let rest = (mode(), mode(), any::<[bool; 4]>(), 1u32..=1000, 1u64..=2592000);
+    let rest = (mode(), mode(), any::<[bool; 4]>(), 1u32..=1000, 1u64..=2592000, mode());
     let report = (option::of("[a-z_][a-z0-9_-]{0,20}"), any::<bool>(), option::of("/[a-z \"\\\\'#é/.]{0,20}[a-z]"));
     let parts = (ssh, firewall, rest, report);
     parts.prop_filter_map("a path with ..", |(ssh, firewall, rest, report)| {
@@ -279,7 +280,13 @@ fn a_policy() -> impl Strategy<Value = Policy> {
                 unrehearsed: firewall.5,
             },
             wrappers: WrappersPolicy { mode: rest.0 },
-            sshd: SshdPolicy { mode: rest.1, unmask: rest.2[0], persist: rest.2[1], emergency: rest.2[2] },
+            sshd: SshdPolicy {
+                mode: rest.1,
+                unmask: rest.2[0],
+                persist: rest.2[1],
+                emergency: rest.2[2],
+                logins: rest.5,
+            },
             disk: DiskPolicy { reserve: rest.2[3] },
             restraint: RestraintPolicy { attempts: rest.3, per_seconds: rest.4 },
             control: ControlPolicy { group: report.0 },

@@ -122,6 +122,11 @@ pub enum Undo {
         old: Owned,
         new: Owned,
     },
+    /// The mode before of what only its owner may write to since.
+    Writers {
+        path: PathBuf,
+        seen: Owned,
+    },
     /// A folder that was made.
     Folder {
         path: PathBuf,

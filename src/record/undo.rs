@@ -91,9 +91,12 @@ enum OnDisk {
 
 fn on_disk(undo: &Undo) -> OnDisk {
     match undo {
-        Undo::File(_) | Undo::Keys { .. } | Undo::Mode { .. } | Undo::Folder { .. } | Undo::Links { .. } => {
-            OnDisk::Files
-        }
+        Undo::File(_)
+        | Undo::Keys { .. }
+        | Undo::Mode { .. }
+        | Undo::Writers { .. }
+        | Undo::Folder { .. }
+        | Undo::Links { .. } => OnDisk::Files,
         Undo::Rules { .. }
         | Undo::Tables { .. }
         | Undo::FirewalldPanic
@@ -155,6 +158,10 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::File(file) => files::put_back(host, file),
         Undo::Keys { keys } => sshd::take_keys_back(host, keys),
         Undo::Mode { path, old, new } => sshd::put_mode_back(host, path, *old, *new),
+        // What is not as it was left is its owner's own doing by now.
+        Undo::Writers { path, seen } => {
+            host.change_mode(path, seen.without_writers(), seen.mode).map(drop).map_err(Into::into)
+        }
         Undo::Folder { path } => Ok(host.remove_folder(path)?),
         Undo::User { name } => sshd::take_user_back(host, name),
         Undo::Reload { unit } => units::reload_back(host, unit),

@@ -35,6 +35,7 @@ pub fn service(mut host: Booted) -> Result<(), String> {
     expect("systemctl's status", &shown.contains("StatusText=reachable: "), &true)
         .map_err(|e| format!("{e}: {shown}"))?;
     expect("restarts", &shown.contains("NRestarts=0"), &true)?;
+    wait("the status for who cannot ask", || host.run("test -s /run/ssh-rescue/status.json").ok())?;
     let socket = "unix:/run/ssh-rescue/io.ssh-rescue.Agent";
     if host.run("command -v varlinkctl").ok() {
         let info = host.sh(&format!("varlinkctl info {socket}"));

@@ -8,6 +8,7 @@ mod broken;
 mod client;
 mod killed;
 mod lockouts;
+mod logins;
 mod meant;
 mod package;
 mod reboot;
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
         }
         row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(&host)?)));
         row("rescue: sshd, its unit is broken", Box::new(|host| Ok(sshd::emergency(&host)?)));
+        row("rescue: modes that make sshd ignore keys", Box::new(|host| Ok(logins::modes(&host)?)));
         row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
         row("broken: a D-Bus that hangs", Box::new(|host| Ok(broken::hanging_bus(&host)?)));
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));

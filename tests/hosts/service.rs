@@ -17,16 +17,22 @@ const UNITS: [(&str, &str); 5] = [
     ("/etc/sysusers.d/ssh-rescue.conf", include_str!("../../systemd/sysusers.d.conf")),
 ];
 
-/// Installs and starts the service as a package does.
+/// Installs and starts the service as a package does, on a host on which all is well.
 pub fn install(host: &Booted) -> Result<(), String> {
+    start(host)?;
+    wait("the first look", || status(host)["status"]["verdict"] == "reachable")
+        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))
+}
+
+/// The same on any host.
+pub fn start(host: &Booted) -> Result<(), String> {
     host.sh("mkdir -p /etc/tmpfiles.d /etc/sysusers.d");
     for (path, text) in UNITS {
         fs::write(host.path(path), text).map_err(|e| format!("{path}: {e}"))?;
     }
     host.sh("systemd-sysusers; systemd-tmpfiles --create ssh-rescue.conf; systemctl daemon-reload");
     host.run("systemctl enable --now --quiet ssh-rescue.socket ssh-rescue.service");
-    wait("the first look", || status(host)["status"]["verdict"] == "reachable")
-        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))
+    Ok(())
 }
 
 pub fn status(host: &Booted) -> serde_json::Value {

@@ -13,7 +13,7 @@ use ssh_rescue::record::{StateDir, Undone, free_reserve, history, keep_reserve, 
 use ssh_rescue::rehearse::drill::{Sight, Stage};
 
 use super::agent::{Agent, until};
-use super::common::root;
+use super::common::{root, tool};
 
 const DISK: &str = "/run/small";
 const KEPT: &str = "/var/lib/ssh-rescue/reserve";
@@ -24,7 +24,7 @@ fn small_disk(stage: &Stage<'_>) {
     let none: Option<&str> = None;
     fs::create_dir(DISK).unwrap();
     mount(Some("small"), DISK, Some("tmpfs"), MsFlags::empty(), Some("size=96m,nr_inodes=20000,mode=0755")).unwrap();
-    stage.tool("cp", &["-a", "/etc", "/run/small/etc"], "").unwrap();
+    tool(stage.host, "cp", &["-a", "/etc", "/run/small/etc"], "");
     fs::create_dir("/run/small/lib").unwrap();
     for (from, to) in [("/run/small/etc", "/etc"), ("/run/small/lib", "/var/lib")] {
         mount(Some(from), to, none, MsFlags::MS_BIND, none).unwrap();
@@ -67,10 +67,9 @@ fn a_full_disk_is_mended_out_of_the_reserve_and_only_so() {
     if !root("a full disk") {
         return;
     }
-    for (fill, code) in [
-        (fill_with_bytes as fn(), "resources.disk.full"),
-        (fill_with_files as fn(), "resources.disk.inodes"),
-    ] {
+    for (fill, code) in
+        [(fill_with_bytes as fn(), "resources.disk.full"), (fill_with_files as fn(), "resources.disk.inodes")]
+    {
         Stage::build(&Host::live(), |stage| {
             small_disk(stage);
             let (state, policy) = (StateDir::default(), Policy::default());

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::{Finding, Severity};
 use super::finding;
 use crate::decode::sshd_config::lines;
-use crate::facts::{Account, Process, Seen, Settings, Snapshot, escape};
+use crate::facts::{Account, PathMode, Process, Seen, Settings, Snapshot, escape};
 use crate::policy::respects;
 
 pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
@@ -18,7 +18,7 @@ pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     if let Seen::Present(settings) = &snapshot.sshd.settings {
         out.extend(excluded(settings, &logins.accounts));
         if settings.strict_modes {
-            out.extend(logins.accounts.iter().filter_map(open_way));
+            out.extend(logins.accounts.iter().filter_map(ignored));
         }
     }
     out.extend(twice(snapshot));
@@ -54,9 +54,14 @@ fn may(settings: &Settings, account: &Account) -> bool {
         && (settings.allow_groups.is_empty() || named(&settings.allow_groups, groups, true))
 }
 
-/// StrictModes: a folder or file on the way that others can write to, or that is somebody else's, makes sshd ignore the keys.
-fn open_way(account: &Account) -> Option<Finding> {
-    let wrong = account.way.iter().find(|p| p.mode & 0o022 != 0 || (p.uid != 0 && p.uid != account.uid))?;
+/// What StrictModes does not take on the way to an account's keys: a folder or file that others can write to, or that is
+/// somebody else's.
+pub fn open_way(account: &Account) -> impl Iterator<Item = &PathMode> {
+    account.way.iter().filter(|p| p.mode & 0o022 != 0 || (p.uid != 0 && p.uid != account.uid))
+}
+
+fn ignored(account: &Account) -> Option<Finding> {
+    let wrong = open_way(account).next()?;
     let path = escape(&wrong.path.to_string_lossy());
     let words = format!(
         "sshd ignores the keys of {}: {path} can be written by others (mode {:04o}, owner {})",
@@ -102,11 +107,11 @@ fn startups(process: &Process) -> Option<Finding> {
 mod tests {
     use super::super::super::fixture::healthy;
     use super::*;
-    use crate::facts::{PathMode, TextFile};
+    use crate::facts::TextFile;
 
     fn account(name: &str, groups: &[&str]) -> Account {
         let groups = groups.iter().map(|g| g.to_string()).collect();
-        Account { name: name.into(), uid: 1000, groups, way: Vec::new() }
+        Account { name: name.into(), uid: 1000, groups, way: Vec::new(), has_keys: true }
     }
 
     fn codes(change: impl FnOnce(&mut crate::facts::Sshd)) -> Vec<(&'static str, Severity)> {

@@ -2,7 +2,7 @@
 
 mod config;
 mod files;
-mod logins;
+pub mod logins;
 mod selinux;
 pub mod socket;
 

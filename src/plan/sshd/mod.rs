@@ -8,6 +8,7 @@ mod config;
 mod emergency;
 mod files;
 mod listen;
+pub(super) mod logins;
 mod socket;
 mod stopped;
 #[cfg(test)]
