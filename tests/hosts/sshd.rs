@@ -131,6 +131,13 @@ E
 
 pub const OTHERS: &[Meant] = &[
     Meant {
+        name: "an sshd that was replaced and not restarted",
+        make: "cp -a /usr/sbin/sshd /usr/sbin/sshd.new; mv /usr/sbin/sshd.new /usr/sbin/sshd",
+        sees: &[(SOMEBODY, [Banner; 2])],
+        verdict: "at-risk",
+        refuses: None,
+    },
+    Meant {
         name: "another process on port 22",
         make: "systemctl stop ssh; systemd-run --unit=squatter python3 -m http.server --bind :: 22
                until curl -s -o /dev/null http://127.0.0.1:22 || ss -ltn | grep -q :22; do sleep 0.1; done",

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::listener::serving;
 use super::{Finding, Severity};
-use crate::facts::{Process, Seen, Snapshot, Unit, escape};
+use crate::facts::{Process, Seen, Snapshot, SocketOwner, Unit, escape};
 use crate::policy::{Mode, Policy};
 
 pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
@@ -41,6 +41,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     if snapshot.privileged {
         out.extend(unreadable(snapshot));
     }
+    out.extend(replaced(policy, snapshot));
     let stopped = sshd.processes.iter().filter(|p| matches!(p.state, 'T' | 't'));
     out.extend(stopped.filter(|_| !serves).map(stopped_process));
     out
@@ -117,6 +118,26 @@ fn is_socket(unit: &Unit) -> bool {
     unit.name.ends_with(".socket")
 }
 
+/// Servers whose program is not the installed one any more: until they are restarted they may fail to hand a client on to
+/// programs of another version.
+fn replaced(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
+    let listeners = snapshot.listeners.present().into_iter().flatten().filter(|l| policy.ssh.ports.contains(&l.port));
+    let owners = listeners.filter_map(|l| l.owners.present()).flatten().filter(|o| o.is_ssh_server());
+    let gone = |o: &&SocketOwner| o.exe.as_deref().is_some_and(|e| e.ends_with(" (deleted)"));
+    let mut servers: Vec<&SocketOwner> = owners.filter(gone).collect();
+    servers.sort_unstable_by_key(|o| o.pid);
+    servers.dedup_by_key(|o| o.pid);
+    let told = |o: &SocketOwner| {
+        let words = format!(
+            "{} (pid {}) runs a program that was replaced or deleted since: restart it, or new clients may be turned away",
+            escape(&o.name),
+            o.pid
+        );
+        finding("sshd.process.replaced", Severity::Warning, words, json!(o))
+    };
+    servers.into_iter().map(told).collect()
+}
+
 fn stopped_process(process: &Process) -> Finding {
     let words = format!("{} (pid {}) is stopped (SIGSTOP)", escape(&process.name), process.pid);
     critical("sshd.process.stopped", words, json!(process))
@@ -132,7 +153,7 @@ fn finding(code: &'static str, severity: Severity, summary: String, evidence: se
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::{healthy, unit};
+    use super::super::fixture::{healthy, listener, owner, unit};
     use super::*;
     use crate::facts::{ConfigTest, Settings};
 
@@ -235,6 +256,23 @@ mod tests {
         let mut snapshot = down();
         snapshot.sshd.binary = Seen::Absent;
         assert_eq!(seen(&snapshot), [("sshd.binary.missing", Severity::Critical)]);
+    }
+
+    #[test]
+    fn a_server_whose_program_was_replaced_is_named_once() {
+        let held = |address, exe| {
+            let owners = Seen::Present(vec![owner(612, "sshd", exe)]);
+            crate::facts::Listener { owners, ..listener(address, 22) }
+        };
+        let mut snapshot = healthy();
+        let gone = "/usr/sbin/sshd (deleted)";
+        snapshot.listeners = Seen::Present(vec![held("0.0.0.0", gone), held("::", gone)]);
+        assert_eq!(seen(&snapshot), [("sshd.process.replaced", Severity::Warning)]);
+        // What it was before it was restarted may have sessions still, and listens no more.
+        snapshot.listeners = Seen::Present(vec![held("0.0.0.0", "/usr/sbin/sshd"), held("::", "/usr/sbin/sshd")]);
+        let old = Process { pid: 99, name: "sshd".into(), exe: Some(gone.into()), state: 'S', title: String::new() };
+        snapshot.sshd.processes = vec![old];
+        assert_eq!(seen(&snapshot), []);
     }
 
     #[test]
