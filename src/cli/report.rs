@@ -105,7 +105,8 @@ fn path_lines(path: &PathVerdict) -> String {
         line(symptom_word(blocked.symptom), format!("{} by {}", blocked.sources, by.join(": ")));
     }
     for open in &path.conditional {
-        line("it depends", format!("{}: {}", open.sources, open.reason));
+        let first = open.first_words().map(|words| format!("; {words}")).unwrap_or_default();
+        line("it depends", format!("{}: {}{first}", open.sources, open.reason));
     }
     for open in &path.unknown {
         line("unknown", format!("{}: {}", open.sources, open.reason));

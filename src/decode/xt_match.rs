@@ -116,7 +116,7 @@ fn decode(family: Option<Family>, extension: &Extension<'_>) -> Option<XtMatch> 
         (b"statistic", 0) => rate(extension, xt_words::statistic(info)?),
         (b"quota", 0) => rate(extension, format!("--quota {}", info.u64(8)?)),
         (b"connbytes" | b"rateest", _) => rate(extension, String::new()),
-        (b"recent", 0 | 1) => history(extension, xt_words::recent(info)?),
+        (b"recent", 0 | 1) => history(extension, xt_words::recent(family, info)?),
         (b"connlimit", 0 | 1) => history(extension, xt_words::connlimit(family, info)?),
         (b"time", 0) => XtMatch::Time { text: xt_words::time(info)? },
         _ => return None,

@@ -132,8 +132,8 @@ pub fn statistic(info: Fields<'_>) -> Option<String> {
     })
 }
 
-/// Begins with what it does: `--set`, `--rcheck`, `--update` or `--remove`.
-pub fn recent(info: Fields<'_>) -> Option<String> {
+/// Begins with what it does: `--set`, `--rcheck`, `--update` or `--remove`. Ends with the list's name and whose address it holds.
+pub fn recent(family: Option<Family>, info: Fields<'_>) -> Option<String> {
     let (seconds, hits, what) = (info.u32(0)?, info.u32(4)?, info.u8(8)?);
     let mode = [(2, "--set"), (1, "--rcheck"), (4, "--update"), (8, "--remove")];
     let mode = mode.iter().find(|(bit, _)| what & bit != 0)?.1;
@@ -146,6 +146,10 @@ pub fn recent(info: Fields<'_>) -> Option<String> {
     }
     if what & 16 != 0 {
         words.push_str(" --rttl");
+    }
+    let mask = family.and_then(|f| Some((f, info.address(212, family)?)));
+    if let Some((family, mask)) = mask.filter(|&(family, mask)| mask != family.max()) {
+        let _ = write!(words, " --mask {}", family.address(mask));
     }
     let side = if info.u8(210)? == 0 { "--rsource" } else { "--rdest" };
     let _ = write!(words, " --name {} {side}", info.text(10, 200)?);

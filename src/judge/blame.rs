@@ -112,10 +112,16 @@ fn evidence(demand: &Demand, verdict: &PathVerdict, blocked: &Blocked, sources: 
 fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Merged) {
     let unknown = verdict.unknown.iter().map(|o| ("path.unknown", Severity::Warning, o));
     let conditional = verdict.conditional.iter().map(|o| ("path.conditional", Severity::Info, o));
-    for (code, severity, Open { sources, reason, by }) in unknown.chain(conditional) {
+    for (code, severity, open) in unknown.chain(conditional) {
+        let Open { sources, reason, by, first } = open;
         let verb = if code == "path.unknown" { "it is not known whether" } else { "it depends whether" };
-        let summary = format!("{verb} {sources} can connect: {} (in {})", escape(reason), escape(&by.place));
-        let evidence = json!({"family": demand.family, "port": demand.port, "sources": sources, "by": by});
+        let first_words = open.first_words().map(|words| format!("; {words}")).unwrap_or_default();
+        let place = escape(&by.place);
+        let summary = format!("{verb} {sources} can connect: {} (in {place}){first_words}", escape(reason));
+        let mut evidence = json!({"family": demand.family, "port": demand.port, "sources": sources, "by": by});
+        if let Some(first) = first {
+            evidence["first"] = json!(first);
+        }
         // Without a rule to point at nothing has been looked at: as bad as it gets short of a lock-out.
         out.add(Finding { code, severity, summary, evidence, mendable: false, mend: None });
     }

@@ -114,6 +114,66 @@ pub struct Open {
     /// `at most 6 connections in 30 s (recent)`, `match bpf is not modelled`
     pub reason: String,
     pub by: Blame,
+    /// Of conditional ones: what becomes of the first connection of a client that was not seen lately, while no limit is
+    /// used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<First>,
+}
+
+/// Those of the sources whose first connection is surely let in, and surely blocked. Of the others nothing is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct First {
+    pub admitted: AddrSet,
+    pub blocked: AddrSet,
+}
+
+impl First {
+    /// None where nothing is sure.
+    pub fn among(sources: &AddrSet, admitted: &AddrSet, blocked: &AddrSet) -> Option<First> {
+        let first = First { admitted: admitted.intersection(sources), blocked: blocked.intersection(sources) };
+        (!first.admitted.is_empty() || !first.blocked.is_empty()).then_some(first)
+    }
+}
+
+impl Open {
+    pub fn new(sources: AddrSet, reason: String, by: Blame) -> Open {
+        Open { sources, reason, by, first: None }
+    }
+
+    /// What becomes of a first connection, as far as that is sure.
+    pub fn first_words(&self) -> Option<String> {
+        let First { admitted, blocked } = self.first.as_ref()?;
+        Some(match () {
+            () if *admitted == self.sources => "a first connection gets in".to_owned(),
+            () if *blocked == self.sources => "a first connection is blocked (port knocking?)".to_owned(),
+            () if blocked.is_empty() => format!("a first connection gets in from {admitted}"),
+            () if admitted.is_empty() => format!("a first connection is blocked from {blocked}"),
+            () => format!("a first connection gets in from {admitted}, and is blocked from {blocked}"),
+        })
+    }
+
+    /// The part of it that these sources are.
+    fn part(&self, sources: &AddrSet) -> Open {
+        let sources = self.sources.intersection(sources);
+        let first = self.first.as_ref().and_then(|f| First::among(&sources, &f.admitted, &f.blocked));
+        Open { sources, first, reason: self.reason.clone(), by: self.by.clone() }
+    }
+
+    /// Takes these sources out of it, and gives those that were in it.
+    fn give(&mut self, sources: &AddrSet) -> AddrSet {
+        let given = self.sources.intersection(sources);
+        if !given.is_empty() {
+            self.sources.subtract(&given);
+            self.first = self.first.take().and_then(|f| First::among(&self.sources, &f.admitted, &f.blocked));
+        }
+        given
+    }
+
+    /// It is not sure any more that a first connection of these gets in.
+    fn unsettle(&mut self, sources: &AddrSet) {
+        self.first =
+            self.first.take().and_then(|f| First::among(&self.sources, &f.admitted.minus(sources), &f.blocked));
+    }
 }
 
 /// The fate of every source address on one path: the four parts are disjoint and cover the family.
@@ -169,12 +229,15 @@ impl PathVerdict {
 
     /// Of `sources` those that were admitted until here become unknown.
     pub fn doubt(&mut self, sources: &AddrSet, reason: String, by: Blame) {
+        for open in &mut self.conditional {
+            open.unsettle(sources);
+        }
         let taken = self.admitted.intersection(sources);
         if taken.is_empty() {
             return;
         }
         self.admitted.subtract(&taken);
-        self.unknown.push(Open { sources: taken, reason, by });
+        self.unknown.push(Open::new(taken, reason, by));
     }
 
     /// The next gate on the way: what it blocks or leaves open is taken from what got this far.
@@ -183,10 +246,11 @@ impl PathVerdict {
             self.block(&b.sources, b.symptom, b.by.clone());
         }
         for open in &next.conditional {
-            let taken = self.admitted.intersection(&open.sources);
-            if !taken.is_empty() {
-                self.admitted.subtract(&taken);
-                self.conditional.push(Open { sources: taken, reason: open.reason.clone(), by: open.by.clone() });
+            self.conditional.iter_mut().for_each(|before| before.unsettle(&open.sources));
+            let taken = open.part(&self.admitted);
+            if !taken.sources.is_empty() {
+                self.admitted.subtract(&taken.sources);
+                self.conditional.push(taken);
             }
         }
         for open in &next.unknown {
@@ -198,13 +262,11 @@ impl PathVerdict {
     fn doubt_conditional(&mut self, next: &Open) {
         let mut taken = AddrSet::empty(self.path.family);
         for open in &mut self.conditional {
-            let part = open.sources.intersection(&next.sources);
-            open.sources.subtract(&part);
-            taken.union_with(&part);
+            taken.union_with(&open.give(&next.sources));
         }
         self.conditional.retain(|o| !o.sources.is_empty());
         if !taken.is_empty() {
-            self.unknown.push(Open { sources: taken, reason: next.reason.clone(), by: next.by.clone() });
+            self.unknown.push(Open::new(taken, next.reason.clone(), next.by.clone()));
         }
     }
 
@@ -212,9 +274,7 @@ impl PathVerdict {
         let mut taken = self.admitted.intersection(sources);
         self.admitted.subtract(&taken);
         for open in self.conditional.iter_mut().chain(&mut self.unknown) {
-            let part = open.sources.intersection(sources);
-            open.sources.subtract(&part);
-            taken.union_with(&part);
+            taken.union_with(&open.give(sources));
         }
         self.conditional.retain(|o| !o.sources.is_empty());
         self.unknown.retain(|o| !o.sources.is_empty());

@@ -20,12 +20,14 @@ use ssh_rescue::rehearse::ruleset::{Place, Saved, SavedBackend, load};
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, root};
 use super::corpus::{folder, recorded};
 use super::generate::Dice;
-use super::oracle::{Count, Judged, agrees, judged, path};
+use super::oracle::{Count, Judged, agrees, first, judged, path};
 
 /// The rulesets that come with the tests: path, back-end, origin and licence of each in `MANIFEST.tsv`.
 const OWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rulesets");
 /// Sources that one ruleset is asked about, of each family.
 const SOURCES: usize = 200;
+/// Sources of each ruleset and family whose first connection is asked about, each on rules loaded afresh.
+const FIRST: usize = 3;
 
 fn own() -> Vec<Saved> {
     let folder = Path::new(OWN);
@@ -119,6 +121,37 @@ fn compare(saved: &Saved, count: &mut Count) -> Vec<String> {
     wrong
 }
 
+/// First connections of conditional sources, each to rules that nobody has met yet; how many were asked, and differences.
+fn compare_first(saved: &Saved) -> (usize, Vec<String>) {
+    let mut wrong = Vec::new();
+    let mut asked = 0;
+    for &family in families(saved.backend) {
+        let Some(&target) = saved.place.to.iter().find(|to| Family::of(**to) == family) else { continue };
+        let judge = |host: &Host, _: &mut Layout| {
+            let (rules, net) = (firewall(host), net(host));
+            walk(&rules, &net, &path(family, &target.to_string(), &net), &[], &Ports::default())
+        };
+        let verdict = load(&Host::live(), saved, judge).unwrap();
+        let answered = sources(&saved.text, family).into_iter().filter_map(|s| Some((s, first(&verdict, s)?)));
+        let (open, shut): (Vec<_>, Vec<_>) = answered.partition(|(_, admitted)| *admitted);
+        for (source, admitted) in open.into_iter().take(FIRST).chain(shut.into_iter().take(FIRST)) {
+            let flow = Flow { protocol: Protocol::Tcp, source, source_port: 33000, target, port: 22 };
+            let answer = load(&Host::live(), saved, |_, layout| {
+                let listeners = Listeners::open(&[22], &[]).unwrap();
+                ask(&mut layout.uplinks[0], &listeners, &[flow]).unwrap()[0]
+            })
+            .unwrap();
+            asked += 1;
+            if answer.is_open() != admitted {
+                let (file, backend) = (saved.file.display(), saved.backend);
+                let says = if admitted { "gets in" } else { "is blocked" };
+                wrong.push(format!("{file} ({backend}): {source}, that {says} at first, but the kernel: {answer:?}"));
+            }
+        }
+    }
+    (asked, wrong)
+}
+
 fn difference(saved: &Saved, flow: &Flow, said: Judged, answer: Answer) -> String {
     let (file, backend) = (saved.file.display(), saved.backend);
     format!("{file} ({backend}): {} judged {said:?}, but the kernel: {answer:?}", flow.source)
@@ -135,7 +168,27 @@ fn the_judge_agrees_with_the_kernel_on_saved_rulesets_asked_afresh() {
     for saved in own().iter().chain(beside.iter().flatten()) {
         wrong.extend(compare(saved, &mut count));
     }
-    println!("{count:?}, {:.2} % left open, {} differences", count.open_percent(), wrong.len());
+    let (open, unsaid) = (count.open_percent(), count.unsaid_percent());
+    println!("{count:?}, {open:.2} % left open, {unsaid:.2} % without a first answer, {} differences", wrong.len());
     assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong[..wrong.len().min(40)].join("\n"));
     assert!(count.unknown * 100 <= count.pairs, "too much is unknown: {count:?}");
+    assert!(unsaid <= 5.0, "of too many nothing is said: {count:?}");
+}
+
+#[test]
+fn a_first_connection_to_saved_rulesets_fares_as_judged() {
+    if !root("first connections to saved rulesets") {
+        return;
+    }
+    let beside = folder().map(|folder| recorded(&folder).iter().map(|r| r.saved(&folder)).collect::<Vec<_>>());
+    let mut asked = 0;
+    let mut wrong = Vec::new();
+    for saved in own().iter().chain(beside.iter().flatten()) {
+        let (more, differences) = compare_first(saved);
+        asked += more;
+        wrong.extend(differences);
+    }
+    println!("{asked} first connections, {} differences", wrong.len());
+    assert!(wrong.is_empty(), "{} differences:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(asked > 5, "only {asked} were asked");
 }

@@ -10,8 +10,8 @@ use ssh_rescue::rehearse::layout::set_up;
 use ssh_rescue::rehearse::probe::{Answer, Listeners, ask};
 
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, patient, root, tcp};
-use super::oracle::{Judged, agrees, judged, path};
-use super::{lines_nft, lines_xt};
+use super::oracle::{Judged, agrees, first, judged, path};
+use super::{lines_first, lines_nft, lines_xt};
 
 pub struct Line {
     pub name: &'static str,
@@ -29,7 +29,10 @@ pub struct Line {
 #[derive(Debug, Clone, Copy)]
 pub enum Sure {
     Exact,
+    /// Nor can it tell what becomes of a first connection.
     Conditional(&'static str),
+    /// It can tell what becomes of a first connection.
+    First(&'static str),
     Unknown(&'static str),
 }
 
@@ -53,18 +56,19 @@ const ARPHRD_ETHER: u16 = 1;
 
 macro_rules! line {
     ($name:literal, [$($tool:ident $rules:literal),+], $($source:ident: $answer:expr),+
-     $(; conditional $why:literal)? $(; unknown $what:literal)? $(; needs $need:literal)?) => {
+     $(; conditional $why:literal)? $(; first $first:literal)? $(; unknown $what:literal)? $(; needs $need:literal)?) => {
         Line {
             name: $name,
             scripts: &[$(($tool, $rules)),+],
             expected: &[$(($source, $answer)),+],
-            sure: line!(@sure $($why)? ; $($what)?),
+            sure: line!(@sure $($why)? ; $($first)? ; $($what)?),
             needs: line!(@needs $($need)?),
         }
     };
-    (@sure ;) => { crate::lines::Sure::Exact };
-    (@sure $why:literal ;) => { crate::lines::Sure::Conditional($why) };
-    (@sure ; $what:literal) => { crate::lines::Sure::Unknown($what) };
+    (@sure ; ;) => { crate::lines::Sure::Exact };
+    (@sure $why:literal ; ;) => { crate::lines::Sure::Conditional($why) };
+    (@sure ; $first:literal ;) => { crate::lines::Sure::First($first) };
+    (@sure ; ; $what:literal) => { crate::lines::Sure::Unknown($what) };
     (@needs) => { None };
     (@needs $need:literal) => { Some($need) };
 }
@@ -78,6 +82,7 @@ fn the_kernel_and_the_judge_do_what_each_line_says() {
     let sets = [
         (ARPHRD_NONE, lines_nft::LINES),
         (ARPHRD_NONE, lines_xt::LINES),
+        (ARPHRD_NONE, lines_first::LINES),
         (ARPHRD_NONE, lines_xt::IPSETS),
         (ARPHRD_ETHER, lines_xt::ON_ETHERNET),
     ];
@@ -129,11 +134,18 @@ fn differences(line: &Line, backend: &str, kind: u16) -> Option<Vec<String>> {
     };
     let mut wrong = Vec::new();
     let mut open = Vec::new();
-    for ((source, expected), answer) in line.expected.iter().zip(answers) {
+    let mut first_told = false;
+    for (place, ((source, expected), answer)) in line.expected.iter().zip(answers).enumerate() {
         let verdict = if source.contains(':') { &six } else { &four };
         let said = judged(verdict, source.parse().unwrap());
         if answer != *expected {
             wrong.push(format!("{source}: expected {expected:?}, the kernel says {answer:?}"));
+        }
+        if let (0, Some(admitted)) = (place, first(verdict, source.parse().unwrap())) {
+            first_told = true;
+            if admitted != answer.is_open() {
+                wrong.push(format!("{source}: judged to get in at first: {admitted}, the kernel says {answer:?}"));
+            }
         }
         match agrees(said, answer) {
             Some(true) => {}
@@ -144,11 +156,15 @@ fn differences(line: &Line, backend: &str, kind: u16) -> Option<Vec<String>> {
     let named = |part: &str, kind: &str| open.iter().any(|reason| reason.starts_with(kind) && reason.contains(part));
     let as_said = match line.sure {
         Sure::Exact => open.is_empty(),
-        Sure::Conditional(part) => named(part, "conditional"),
+        Sure::Conditional(part) => named(part, "conditional") && !first_told,
+        Sure::First(part) => named(part, "conditional") && first_told,
         Sure::Unknown(part) => named(part, "unknown"),
     };
     if !as_said {
-        wrong.push(format!("expected {:?}, the judge leaves open: {open:?}", line.sure));
+        wrong.push(format!(
+            "expected {:?}, the judge leaves open: {open:?} (a first connection told: {first_told})",
+            line.sure
+        ));
     }
     Some(wrong)
 }

@@ -48,8 +48,8 @@ pub const LINES: &[Line] = &[
                         chain x { type filter hook input priority 0; meta mark 1 drop; }; }"], A: Open(22)),
     line!("concatenations are matched field by field", [NFT "in: ip saddr . tcp dport { 198.51.100.0/24 . 20-25, 203.0.113.0/24 . 30-40 } drop"], A: Silent, B: Open(22)),
     line!("verdict maps take intervals", [NFT "in: tcp dport vmap { 1-21 : accept, 22-30 : drop }"], A: Silent),
-    line!("a limit is consumed", [NFT "in: ct state established accept; limit rate 1/hour burst 2 packets accept; drop"], A: Open(22), A: Open(22), A: Silent; conditional "limited by rate"),
-    line!("over inverts a limit", [NFT "in: ct state established accept; limit rate over 1/hour burst 2 packets drop"], A: Open(22), A: Open(22), A: Silent; conditional "limited by rate (over"),
+    line!("a limit is consumed", [NFT "in: ct state established accept; limit rate 1/hour burst 2 packets accept; drop"], A: Open(22), A: Open(22), A: Silent; first "limited by rate"),
+    line!("over inverts a limit", [NFT "in: ct state established accept; limit rate over 1/hour burst 2 packets drop"], A: Open(22), A: Open(22), A: Silent; first "limited by rate (over"),
     line!("a limit is consumed only where the matches before it hold", [NFT "in: ct state established accept; ip saddr 198.51.100.7 limit rate 1/hour burst 1 packets accept; drop"], B: Silent, B: Silent, A: Open(22), A: Silent; conditional "limited by rate"),
     line!("quota counts bytes", [NFT "in: ct state established accept; quota 100 bytes accept; drop"], A: Open(22), A: Silent; conditional "quota"),
     line!("numgen inc is shared", [NFT "in: ct state established accept; numgen inc mod 2 0 drop"], A: Silent, B: Open(22), A: Silent; conditional "by turns"),
@@ -170,9 +170,9 @@ pub const LINES: &[Line] = &[
     line!("a hash", [NFT "in: jhash ip saddr mod 1 0 drop"], A: Silent),
     line!("a hash of more than one", [NFT "in: jhash ip saddr mod 2 seed 0xdeadbeef vmap { 0 : accept, 1 : accept } ; drop"], A: Open(22); unknown "hash"),
     line!("numgen of one", [NFT "in: numgen random mod 1 0 drop"], A: Silent),
-    line!("connections are counted", [NFT "in: ct state established accept; ct count over 1 drop"], A: Open(22), A: Silent; conditional "number of connections"),
+    line!("connections are counted", [NFT "in: ct state established accept; ct count over 1 drop"], A: Open(22), A: Silent; first "number of connections"),
     line!("a meter of rates", [NFT "table inet t { set m { type ipv4_addr; flags dynamic; size 100; };
-                        chain x { type filter hook input priority 0; ct state established accept; update @m { ip saddr limit rate over 1/hour burst 1 packets } drop; }; }"], A: Open(22), A: Silent, B: Open(22); conditional "for each source"),
+                        chain x { type filter hook input priority 0; ct state established accept; update @m { ip saddr limit rate over 1/hour burst 1 packets } drop; }; }"], A: Open(22), A: Silent, B: Open(22); first "for each source"),
     line!("a named limit", [NFT "table inet t { limit l { rate 1/hour burst 1 packets; };
                         chain x { type filter hook input priority 0; ct state established accept; limit name \"l\" accept; drop; }; }"], A: Open(22), B: Silent; conditional "named object"),
     line!("a named quota by the source", [NFT "table inet t { quota q { 100 bytes; }; map m { type ipv4_addr : quota; elements = { 198.51.100.7 : \"q\" }; };

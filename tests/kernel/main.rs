@@ -21,6 +21,7 @@ mod generated;
 mod hostile;
 mod killed;
 mod lines;
+mod lines_first;
 mod lines_nft;
 mod lines_xt;
 mod mend;

@@ -25,6 +25,8 @@ pub struct Count {
     pub pairs: usize,
     pub conditional: usize,
     pub unknown: usize,
+    /// Conditional ones of which the judge says what becomes of a first connection.
+    pub first: usize,
     /// Of pairs whose record names rates or history as deciding.
     stateful: usize,
     pub rulesets: usize,
@@ -37,6 +39,7 @@ impl Count {
         let list = match said {
             Judged::Conditional => {
                 self.conditional += 1;
+                self.first += usize::from(first(verdict, source).is_some());
                 &verdict.conditional
             }
             _ => {
@@ -46,6 +49,11 @@ impl Count {
         };
         let reason = list.iter().find(|o| o.sources.contains(source)).map_or("lost", |o| &o.reason);
         *self.reasons.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// Pairs of which nothing is said, not even of a first connection.
+    pub fn unsaid_percent(&self) -> f64 {
+        (self.conditional - self.first + self.unknown) as f64 * 100.0 / self.pairs.max(1) as f64
     }
 
     pub fn open_percent(&self) -> f64 {
@@ -77,6 +85,14 @@ pub fn judged(verdict: &PathVerdict, source: IpAddr) -> Judged {
         () if verdict.conditional.iter().any(|o| o.sources.contains(source)) => Judged::Conditional,
         () => Judged::Unknown,
     }
+}
+
+/// Of a conditional source: whether its first connection gets in, as far as the judge says it.
+pub fn first(verdict: &PathVerdict, source: IpAddr) -> Option<bool> {
+    let first = verdict.conditional.iter().find(|o| o.sources.contains(source))?.first.as_ref()?;
+    let (admitted, blocked) = (first.admitted.contains(source), first.blocked.contains(source));
+    assert!(!(admitted && blocked), "{source} is both");
+    (admitted || blocked).then_some(admitted)
 }
 
 pub fn path(family: Family, address: &str, net: &Net) -> Path {
@@ -174,11 +190,13 @@ fn the_judge_agrees_with_the_kernel_on_generated_rulesets() {
         all.pairs += count.pairs;
         all.conditional += count.conditional;
         all.unknown += count.unknown;
+        all.first += count.first;
         all.rulesets += count.rulesets;
         count.reasons.into_iter().for_each(|(reason, pairs)| *all.reasons.entry(reason).or_default() += pairs);
         wrong.extend(differences);
     }
-    println!("{all:?}, {:.2} % left open, {} differences", all.open_percent(), wrong.len());
+    let (open, unsaid) = (all.open_percent(), all.unsaid_percent());
+    println!("{all:?}, {open:.2} % left open, {unsaid:.2} % without a first answer, {} differences", wrong.len());
     for difference in &wrong {
         println!("{}", difference.lines().take(2).collect::<Vec<_>>().join(" "));
     }

@@ -118,12 +118,16 @@ pub fn mark(state: State) -> Mark {
 
 /// What the client sees.
 fn end(way: &Way) -> String {
-    let End { state, symptom, reason, .. } = &way.end;
+    let End { state, symptom, reason, first, .. } = &way.end;
     let reason = reason.as_deref().unwrap_or_default();
     match state {
         State::Passed if way.gates.is_empty() => "the rules let the connection through".to_owned(),
         State::Passed => "the client is connected, and gets sshd's banner".to_owned(),
-        State::Conditional => format!("the client connects, on a condition: {reason}"),
+        State::Conditional => match first {
+            Some(true) => format!("the client connects, on a condition: {reason}; a first connection gets in"),
+            Some(false) => format!("a first connection is blocked (port knocking?): {reason}"),
+            None => format!("the client connects, on a condition: {reason}"),
+        },
         State::Unknown => format!("it is not known what the client sees: {reason}"),
         State::Blocked | State::NotReached => format!("the client sees: {}", symptom_words(*symptom)),
     }

@@ -95,6 +95,9 @@ pub struct End {
     /// Why it is conditional or unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Where it is conditional: whether a first connection gets in, if that is sure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first: Option<bool>,
 }
 
 const PACKETS: [(&str, &str, &[Hook]); 3] = [
@@ -130,15 +133,20 @@ impl End {
         let has = |set: &AddrSet| set.contains(source);
         if let Some(blocked) = verdict.blocked.iter().find(|b| has(&b.sources)) {
             let by = Some(blocked.by.clone());
-            return End { state: State::Blocked, symptom: blocked.symptom, by, reason: None };
+            return End { state: State::Blocked, symptom: blocked.symptom, by, reason: None, first: None };
         }
         let unknown = verdict.unknown.iter().map(|o| (State::Unknown, Symptom::Unknown, o));
         let conditional = verdict.conditional.iter().map(|o| (State::Conditional, Symptom::None, o));
         match unknown.chain(conditional).find(|(.., open)| has(&open.sources)) {
             Some((state, symptom, open)) => {
-                End { state, symptom, by: Some(open.by.clone()), reason: Some(open.reason.clone()) }
+                let first = open.first.as_ref().and_then(|f| match () {
+                    () if has(&f.admitted) => Some(true),
+                    () if has(&f.blocked) => Some(false),
+                    () => None,
+                });
+                End { state, symptom, by: Some(open.by.clone()), reason: Some(open.reason.clone()), first }
             }
-            None => End { state: State::Passed, symptom: Symptom::None, by: None, reason: None },
+            None => End { state: State::Passed, symptom: Symptom::None, by: None, reason: None, first: None },
         }
     }
 

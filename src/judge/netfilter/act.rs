@@ -94,6 +94,7 @@ impl<'a> Walk<'a> {
                 return self.rewrite(fork, regs, *sreg, *base, *offset, *len as usize, out);
             }
             Expr::Dynset { set, exprs, .. } => {
+                let metered = if self.first { self.metered(&mut fork.packet, expr) } else { None };
                 if let Some(site) = self.stack.last() {
                     let name = (site.table.name.clone(), set.clone());
                     if !fork.packet.touched.contains(&name) {
@@ -101,6 +102,11 @@ impl<'a> Walk<'a> {
                     }
                 }
                 let limit = |e: &Expr| matches!(e, Expr::Limit { .. } | Expr::Quota { .. } | Expr::Connlimit { .. });
+                match metered {
+                    Some(true) => return Done::Next(fork),
+                    Some(false) => return Done::Rule(fork),
+                    None => {}
+                }
                 if exprs.iter().any(limit) {
                     return Done::Perhaps(fork, Doubt::conditional("limited by rate for each source"));
                 }
@@ -121,6 +127,21 @@ impl<'a> Walk<'a> {
                 return self.anything(fork, "synproxy answers in the server's place", out);
             }
             Expr::XtTarget(target) => return self.target(fork, target, out),
+            // Only a first connection's walk comes here with them.
+            Expr::Limit { .. } | Expr::Quota { .. } | Expr::Connlimit { .. } | Expr::XtMatch(_) => {
+                if self.repeats(&fork.packet, expr) {
+                    self.give_up(&mut vec![fork], "every packet of the connection counts");
+                    return Done::Gone;
+                }
+                return match self.remember(&mut fork.packet, expr) {
+                    Some(true) => Done::Next(fork),
+                    Some(false) => Done::Rule(fork),
+                    None => match self.why(&fork, expr) {
+                        Some(doubt) => Done::Perhaps(fork, doubt),
+                        None => Done::Next(fork),
+                    },
+                };
+            }
             _ => {}
         }
         self.note(&fork, None, "goes on");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::first::Note;
 use crate::facts::{AddrSet, Family};
 use crate::judge::Blame;
 
@@ -53,6 +54,8 @@ pub struct Packet {
     pub nat_done: bool,
     /// Sets that this connection's packets have been added to by the rules: table, set.
     pub touched: Vec<(String, String)>,
+    /// What rules remember of this connection's packets: noted on the walk of a first connection alone.
+    pub notes: Vec<Note>,
 }
 
 /// The conntrack entry, as far as it lasts from packet to packet.

@@ -219,6 +219,7 @@ fn first(path: &Path, phase: Phase, address: u128) -> Packet {
         flow: Flow { tracked: false, zone: 0, mark: Some(0), address, port: path.port, diverted: None },
         nat_done: false,
         touched: Vec::new(),
+        notes: Vec::new(),
     }
 }
 

@@ -7,6 +7,9 @@
 mod act;
 mod bytes;
 mod cond;
+mod first;
+#[cfg(test)]
+mod first_tests;
 mod flow;
 mod hooks;
 mod ipset;
@@ -29,7 +32,7 @@ pub use hooks::Ports;
 pub use neighbours::neighbours;
 pub use trace::{Met, named};
 
-use super::{Blame, Gate, Open, Path, PathVerdict, Symptom};
+use super::{Blame, First, Gate, Open, Path, PathVerdict, Symptom};
 use crate::facts::{AddrSet, Firewall, Net};
 use flow::DoubtKind;
 use hooks::Hooks;
@@ -40,7 +43,25 @@ use walk::{End, Fate, Walk};
 pub fn walk(firewall: &Firewall, net: &Net, path: &Path, respect: &[String], ports: &Ports) -> PathVerdict {
     let mut walk = begin(firewall, net, path, respect);
     Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), ports, false);
-    verdict(path, &AddrSet::full(path.family), walk.ended())
+    let mut out = verdict(path, &AddrSet::full(path.family), walk.ended());
+    if !out.conditional.is_empty() {
+        first_connections(firewall, net, ports, &mut out);
+    }
+    out
+}
+
+/// What becomes of a first connection of those whose fate depends on rates and on what came before.
+fn first_connections(firewall: &Firewall, net: &Net, ports: &Ports, out: &mut PathVerdict) {
+    let mut sources = AddrSet::empty(out.path.family);
+    out.conditional.iter().for_each(|open| sources.union_with(&open.sources));
+    let mut walk = begin(firewall, net, &out.path, &[]);
+    walk.first = true;
+    Hooks::new(firewall.tables().collect()).handshake(&mut walk, sources.clone(), ports, false);
+    let found = verdict(&out.path, &sources, walk.ended());
+    let blocked = found.blocked_sources();
+    for open in &mut out.conditional {
+        open.first = First::among(&open.sources, &found.admitted, &blocked);
+    }
 }
 
 /// As [`walk`], but only as far as the end of INPUT.
@@ -128,7 +149,7 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
                 continue;
             }
             open.subtract(&part);
-            let entry = Open { sources: part, reason: raised.doubt.reason.to_string(), by: raised.by.clone() };
+            let entry = Open::new(part, raised.doubt.reason.to_string(), raised.by.clone());
             let list = if kind == DoubtKind::Unknown { &mut out.unknown } else { &mut out.conditional };
             match list.iter_mut().find(|o| o.reason == entry.reason && o.by == entry.by) {
                 Some(same) => same.sources.union_with(&entry.sources),
@@ -140,7 +161,7 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     left.subtract(&may_not);
     if !left.is_empty() {
         let by = Blame::gate(Gate::Firewall, "netfilter");
-        out.unknown.push(Open { sources: left, reason: "the walk lost these sources".to_owned(), by });
+        out.unknown.push(Open::new(left, "the walk lost these sources".to_owned(), by));
     }
     out.blocked = blocked.finish();
     out

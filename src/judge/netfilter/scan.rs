@@ -2,6 +2,7 @@
 
 use super::bytes::{Byte, Regs};
 use super::cond::Cond;
+use super::first::remembers;
 use super::flow::{Doubt, Fork};
 use super::load::{Loaded, byte};
 use super::walk::Walk;
@@ -48,6 +49,9 @@ const TCP_OPTION: u32 = 1;
 impl<'a> Walk<'a> {
     pub fn scan(&self, fork: &Fork, rule: &'a Rule, start: usize, eval: &mut Eval) -> Scan {
         for (at, expr) in rule.exprs.iter().enumerate().skip(start) {
+            if self.first && remembers(expr, &rule.exprs[at + 1..]) {
+                return Scan::Effect(at);
+            }
             match self.look(fork, expr, eval) {
                 Step::Next => {}
                 Step::Miss => return Scan::Miss,
@@ -56,6 +60,13 @@ impl<'a> Walk<'a> {
             }
         }
         Scan::Idle
+    }
+
+    /// Why the expression alone cannot be decided.
+    pub fn why(&self, fork: &Fork, expr: &'a Expr) -> Option<Doubt> {
+        let mut eval = Eval { hit: None, doubts: Vec::new(), regs: Regs::new() };
+        self.look(fork, expr, &mut eval);
+        eval.doubts.pop()
     }
 
     fn look(&self, fork: &Fork, expr: &'a Expr, eval: &mut Eval) -> Step {
@@ -337,7 +348,7 @@ fn bitwise(regs: &mut Regs, sreg: Reg, dreg: Reg, len: usize, op: &BitwiseOp) {
 }
 
 /// Expressions that decide nothing and change nothing that a verdict depends on.
-fn is_neutral(expr: &Expr) -> bool {
+pub fn is_neutral(expr: &Expr) -> bool {
     match expr {
         Expr::Verdict(verdict) => *verdict == Verdict::Continue,
         Expr::MetaSet { key, .. } => *key != MetaKey::Mark,

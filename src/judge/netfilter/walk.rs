@@ -79,6 +79,8 @@ pub struct Walk<'a> {
     pub ends: Vec<End>,
     /// Kept only where somebody wants to see the way.
     pub trace: Option<Vec<Met>>,
+    /// Whether rates and what came before are taken as a first connection finds them.
+    pub first: bool,
     chains: HashMap<(*const Table, &'a str), &'a Chain>,
     named_sets: HashMap<(*const Table, &'a str), &'a Set>,
     budget: u64,
@@ -134,6 +136,7 @@ impl<'a> Walk<'a> {
             nat,
             ends: Vec::new(),
             trace: None,
+            first: false,
             chains,
             named_sets,
             budget,
@@ -144,6 +147,11 @@ impl<'a> Walk<'a> {
     /// What became of everybody.
     pub fn ended(self) -> Vec<End> {
         self.ends
+    }
+
+    /// The expressions of all rules.
+    pub fn exprs(&self) -> impl Iterator<Item = &'a Expr> {
+        self.chains.values().flat_map(|c| &c.rules).flat_map(|r| &r.exprs)
     }
 
     pub fn set(&self, name: &str) -> Option<&'a Set> {

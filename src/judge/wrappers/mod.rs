@@ -92,7 +92,7 @@ fn apply(verdict: &mut PathVerdict, part: &Part, doubt: Option<&str>, files: &Wr
             let taken = verdict.admitted.intersection(&part.sources);
             if !taken.is_empty() {
                 verdict.admitted.subtract(&taken);
-                verdict.conditional.push(Open { sources: taken, reason: reason.clone(), by });
+                verdict.conditional.push(Open::new(taken, reason.clone(), by));
             }
         }
     }

@@ -1,0 +1,209 @@
+//! What is told of a first connection, kind by kind; the kernel is asked about each in `tests/kernel/lines_first.rs`.
+
+use std::sync::Arc;
+
+use super::{Ports, walk};
+use crate::facts::*;
+use crate::judge::fixture::healthy;
+use crate::judge::{Blame, Gate, Open, Path, PathVerdict, Symptom};
+
+const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
+const DROP: Expr = Expr::Verdict(Verdict::Drop);
+
+/// The rules in a chain on the input hook that drops what is left.
+fn judged(rules: Vec<Vec<Expr>>, sets: Vec<Set>) -> PathVerdict {
+    let snapshot = healthy();
+    let base =
+        BaseChain { hook: Hook::Input, kind: ChainKind::Filter, priority: 0, policy: Policy::Drop, devices: vec![] };
+    let rules = rules.into_iter().map(|exprs| Rule { handle: None, comment: None, exprs }).collect();
+    let table = Table {
+        backend: Backend::Nft,
+        family: TableFamily::Inet,
+        name: "t".into(),
+        dormant: false,
+        owner: None,
+        chains: vec![Chain { name: "c".into(), base: Some(base), rules }],
+        sets,
+    };
+    let nft = Seen::Present(NftRules { generation: 1, tables: vec![table], raw: Arc::default() });
+    let path = Path {
+        family: Family::Ipv4,
+        interface: "eth0".into(),
+        ifindex: 2,
+        address: "192.0.2.10".parse().unwrap(),
+        port: 22,
+    };
+    walk(&Firewall { nft, ..Firewall::none() }, &snapshot.net, &path, &[], &Ports::default())
+}
+
+/// Whether the first connection of everybody gets in.
+fn first(judged: &PathVerdict) -> Option<bool> {
+    let [open] = &judged.conditional[..] else { panic!("{judged:?}") };
+    assert!(open.sources.is_full(), "{judged:?}");
+    let first = open.first.as_ref()?;
+    assert!(first.admitted.is_full() != first.blocked.is_full(), "{judged:?}");
+    Some(first.admitted.is_full())
+}
+
+fn of(rules: Vec<Vec<Expr>>) -> Option<bool> {
+    first(&judged(after_established(rules), Vec::new()))
+}
+
+/// After a rule that lets everything through but the SYN.
+fn after_established(mut rules: Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
+    const ESTABLISHED: u32 = 2;
+    let state = Expr::Ct { dreg: 0, key: CtKey::State, dir: None };
+    let is = Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: ESTABLISHED.to_ne_bytes().into() };
+    rules.insert(0, vec![state, is, ACCEPT]);
+    rules
+}
+
+fn rate(name: &str, text: &str) -> Expr {
+    Expr::XtMatch(XtMatch::Rate { name: name.into(), text: text.into() })
+}
+
+fn history(name: &str, text: &str) -> Expr {
+    Expr::XtMatch(XtMatch::History { name: name.into(), text: text.into() })
+}
+
+fn recent(words: &str) -> Expr {
+    history("recent", &format!("{words} --name s --rsource"))
+}
+
+fn limit(over: bool, text: &str) -> Expr {
+    Expr::Limit { over, text: text.into() }
+}
+
+#[test]
+fn a_limit_has_something_left_as_often_as_its_burst_says() {
+    assert_eq!(of(vec![vec![limit(false, "1/hour burst 2 packets"), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![limit(false, "1/hour burst 0 packets"), ACCEPT]]), Some(true), "the kernel's own burst");
+    assert_eq!(of(vec![vec![limit(false, "1/hour burst 1 packets"), ACCEPT]]), Some(true));
+    let every = judged(vec![vec![limit(false, "1/hour burst 9 packets"), ACCEPT]], Vec::new());
+    assert_eq!(first(&every), None, "every packet of the session draws on it");
+    assert_eq!(of(vec![vec![limit(false, "9 bytes/second burst 9 bytes"), ACCEPT]]), None);
+    assert_eq!(of(vec![vec![limit(true, "1/hour burst 2 packets"), DROP], vec![ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![rate("limit", "--limit 1/hour"), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![rate("limit", "--limit 1/hour --limit-burst 1"), ACCEPT]]), Some(true));
+    let hash = |words: &str| rate("hashlimit", &format!("{words} --hashlimit-mode srcip --hashlimit-name h"));
+    assert_eq!(of(vec![vec![hash("--hashlimit-upto 1/hour"), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![hash("--hashlimit-above 1/hour"), DROP], vec![ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![hash("--hashlimit-upto <bytes>"), ACCEPT]]), None);
+    let shared =
+        vec![vec![hash("--hashlimit-upto 1/hour"), Expr::Counter], vec![hash("--hashlimit-upto 1/hour"), ACCEPT]];
+    assert_eq!(of(shared), None);
+}
+
+#[test]
+fn a_list_holds_what_this_connection_has_noted_and_nothing_else() {
+    assert_eq!(of(vec![vec![recent("--rcheck --seconds 9"), ACCEPT]]), Some(false), "nobody has knocked");
+    assert_eq!(of(vec![vec![recent("! --rcheck"), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![recent("--remove"), DROP], vec![ACCEPT]]), Some(true));
+    let guard = |hits: u32| {
+        vec![vec![recent("--set")], vec![recent(&format!("--update --hitcount {hits}")), DROP], vec![ACCEPT]]
+    };
+    assert_eq!(of(guard(1)), Some(false));
+    assert_eq!(of(guard(2)), Some(true));
+    assert_eq!(first(&judged(guard(2), Vec::new())), None, "every packet of the session is a hit");
+    assert_eq!(of(vec![vec![recent("! --set"), ACCEPT], vec![recent("--rcheck"), DROP], vec![ACCEPT]]), Some(false));
+    assert_eq!(of(vec![vec![recent("--rcheck --mask 255.255.0.0"), DROP], vec![ACCEPT]]), None);
+    assert_eq!(of(vec![vec![recent("--set")], vec![recent("--rcheck --rttl"), DROP], vec![ACCEPT]]), None);
+    assert_eq!(of(vec![vec![history("recent", "--rcheck --name s --rdest"), DROP], vec![ACCEPT]]), None);
+}
+
+#[test]
+fn a_list_that_holds_something_unknown_stays_unknown() {
+    let blurred = vec![vec![recent("--set --mask 255.255.0.0")], vec![recent("--rcheck"), DROP], vec![ACCEPT]];
+    assert_eq!(of(blurred), None);
+    let by_chance =
+        vec![vec![rate("statistic", "--mode random"), recent("--set")], vec![recent("--rcheck"), DROP], vec![ACCEPT]];
+    assert_eq!(of(by_chance), None);
+}
+
+#[test]
+fn a_first_connection_is_the_only_one() {
+    let count = |over, count| Expr::Connlimit { over, count };
+    assert_eq!(of(vec![vec![count(false, 1), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![count(false, 0), ACCEPT]]), Some(false));
+    assert_eq!(of(vec![vec![count(true, 1), DROP], vec![ACCEPT]]), Some(true));
+    let xt = |words: &str| history("connlimit", &format!("{words} --connlimit-mask 32 --connlimit-saddr"));
+    assert_eq!(of(vec![vec![xt("--connlimit-above 0"), DROP], vec![ACCEPT]]), Some(false));
+    assert_eq!(of(vec![vec![xt("--connlimit-upto 1"), ACCEPT]]), Some(true));
+}
+
+#[test]
+fn a_quota_is_as_far_used_as_the_kernel_says() {
+    let quota = |over, consumed| Expr::Quota { over, bytes: 1 << 20, consumed };
+    assert_eq!(of(vec![vec![quota(false, 0), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![quota(false, 1 << 20), ACCEPT]]), Some(false));
+    assert_eq!(of(vec![vec![quota(true, 1 << 20), DROP], vec![ACCEPT]]), Some(false));
+    assert_eq!(of(vec![vec![quota(false, (1 << 20) - 9), ACCEPT]]), None, "it ends somewhere in the handshake");
+    assert_eq!(of(vec![vec![rate("quota", "--quota 1000000"), ACCEPT]]), None);
+}
+
+#[test]
+fn chance_and_time_stay_open() {
+    assert_eq!(of(vec![vec![rate("statistic", "--mode random"), ACCEPT]]), None);
+    assert_eq!(of(vec![vec![Expr::XtMatch(XtMatch::Time { text: "--weekdays Mon".into() }), ACCEPT]]), None);
+    let turns = Expr::Numgen { dreg: 0, modulus: 2, offset: 0, random: false };
+    assert_eq!(of(vec![vec![turns, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0; 4] }, ACCEPT]]), None);
+}
+
+#[test]
+fn an_element_that_a_rule_makes_has_its_limit_whole() {
+    let set = |exprs: Vec<Expr>| Set {
+        name: "m".into(),
+        flags: 0,
+        key_len: 4,
+        fields: Vec::new(),
+        data_len: 0,
+        is_map: false,
+        object: None,
+        is_interval: false,
+        has_timeout: false,
+        elements: vec![Element { key: ElementKey::One(vec![10, 0, 0, 1]), data: None, exprs }],
+        exprs: Vec::new(),
+    };
+    let update = |negate, exprs: Vec<Expr>| Expr::Dynset { set: "m".into(), key: 0, data: None, op: 1, negate, exprs };
+    let over = || limit(true, "1/hour burst 2 packets");
+    let guard = |negate| vec![vec![update(negate, vec![over(), Expr::Counter]), DROP], vec![ACCEPT]];
+    assert_eq!(first(&judged(after_established(guard(false)), vec![set(vec![over()])])), Some(true));
+    assert_eq!(first(&judged(after_established(guard(true)), vec![set(vec![over()])])), None);
+    assert_eq!(
+        first(&judged(after_established(guard(false)), vec![set(vec![limit(false, "1/hour burst 2 packets")])])),
+        None,
+        "another's element"
+    );
+    let mut twice = guard(false);
+    twice.insert(0, vec![update(false, vec![limit(false, "1/hour burst 9 packets")]), Expr::Counter]);
+    assert_eq!(
+        first(&judged(after_established(twice), vec![set(vec![over()])])),
+        None,
+        "another rule makes elements, too"
+    );
+    let counted = vec![vec![update(false, vec![Expr::Connlimit { over: true, count: 1 }]), DROP], vec![ACCEPT]];
+    assert_eq!(
+        first(&judged(after_established(counted), vec![Set { elements: Vec::new(), ..set(Vec::new()) }])),
+        Some(true)
+    );
+}
+
+#[test]
+fn the_gates_behind_take_from_what_a_first_connection_gets() {
+    let limited = vec![vec![limit(false, "1/hour burst 2 packets"), ACCEPT]];
+    let mut whole = judged(after_established(limited), Vec::new());
+    let by = || Blame::gate(Gate::Wrappers, "/etc/hosts.deny");
+    let net = |text: &str| AddrSet::net(text.parse().unwrap());
+    let mut next = PathVerdict::open(whole.path.clone());
+    next.block(&net("10.0.0.0/8"), Symptom::Closed, by());
+    next.admitted.subtract(&net("11.0.0.0/8"));
+    next.conditional.push(Open::new(net("11.0.0.0/8"), "a name".into(), by()));
+    next.doubt(&net("12.0.0.0/8"), "a file".into(), by());
+    whole.then(&next);
+    let [open] = &whole.conditional[..] else { panic!("{whole:?}") };
+    let gone = net("10.0.0.0/8").union(&net("12.0.0.0/8"));
+    assert_eq!(open.sources, gone.complement());
+    let first = open.first.as_ref().unwrap();
+    assert_eq!(first.admitted, open.sources.minus(&net("11.0.0.0/8")));
+    assert!(first.blocked.is_empty());
+}
