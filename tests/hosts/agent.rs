@@ -107,3 +107,15 @@ pub fn handed_over(host: &Booted) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// The agent may signal sshd, in its sandbox. No kernel announces a stop: it is seen by the next look, here that after a rule.
+pub fn stopped(host: &Booted) -> Result<(), String> {
+    install(host)?;
+    host.sh("pid=$(systemctl show -p MainPID --value ssh); kill -STOP $pid
+             until grep -q '^State:.T' /proc/$pid/status; do sleep 0.1; done
+             nft add table inet mine");
+    wait("the repair", || status(host)["status"]["last_repair"].is_object())
+        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
+    wait("a banner for a client", || host.wire.see(SOMEBODY) == [Sight::Banner; 2])
+        .map_err(|e| format!("{e}\n{}", journal(host)))
+}

@@ -65,6 +65,7 @@ fn main() -> ExitCode {
                 }),
             );
         }
+        row("agent: sshd, stopped by a signal", Box::new(|host| Ok(agent::stopped(&host)?)));
         row("agent: what it hands over", Box::new(|host| Ok(agent::handed_over(&host)?)));
         row("agent: the service and its socket", Box::new(|host| Ok(agent::service(host)?)));
         for meant in MEANT.iter().chain(sshd::OTHERS) {
