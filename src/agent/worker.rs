@@ -18,8 +18,8 @@ use crate::plan::settle::Patience;
 use crate::plan::{Decision, Step, annotate};
 use crate::policy::{Policy, RestraintPolicy};
 use crate::record::{
-    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, history, keep_healthy, keep_reserve,
-    recover, undo,
+    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, attempts, keep_healthy,
+    keep_reserve, recover, undo,
 };
 
 /// After a repair that came to nothing the host is looked at again; each time it is four times as long.
@@ -161,7 +161,7 @@ impl Worker {
 
     /// The repairs on record, also those of others, count.
     fn remember(&mut self) {
-        let attempts = history(&self.host, &self.state).map(|h| h.attempts()).unwrap_or_default();
+        let attempts = attempts(&self.host, &self.state).unwrap_or_default();
         self.history.replace(attempts, self.seed);
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use super::over::Read;
 use super::{Entry, Phase, RecordError, StateDir};
 use crate::host::{Host, NEW_SUFFIX};
 use crate::plan::restraint::{Attempt, mended};
@@ -11,13 +12,6 @@ use crate::plan::restraint::{Attempt, mended};
 pub struct History {
     pub entries: Vec<Entry>,
     pub unreadable: Vec<(String, RecordError)>,
-}
-
-impl History {
-    /// The repairs as restraint counts them.
-    pub fn attempts(&self) -> Vec<Attempt> {
-        self.entries.iter().map(Entry::attempt).collect()
-    }
 }
 
 impl Entry {
@@ -44,6 +38,15 @@ pub fn history(host: &Host, state: &StateDir) -> Result<History, RecordError> {
         }
     }
     Ok(history)
+}
+
+/// The repairs as restraint counts them, as far as their records can be read.
+pub fn attempts(host: &Host, state: &StateDir) -> Result<Vec<Attempt>, RecordError> {
+    let attempt = |id: &String| match state.read(host, id).ok()? {
+        Read::Over(attempt) => Some(attempt),
+        Read::Entry(entry) => Some(entry.attempt()),
+    };
+    Ok(ids(host, state)?.iter().filter_map(attempt).collect())
 }
 
 /// The ids of all records, sorted.

@@ -6,6 +6,7 @@ mod healthy;
 mod history;
 mod hold;
 mod ledger;
+mod over;
 mod recover;
 mod reserve;
 mod seal;
@@ -19,8 +20,10 @@ use thiserror::Error;
 
 use crate::host::{FileError, Host, ReplaceError};
 
+use over::Over;
+
 pub use healthy::{keep_healthy, kept_healthy};
-pub use history::{History, history};
+pub use history::{History, attempts, history};
 pub use hold::{Hold, REASON_LIMIT};
 pub use ledger::{Entry, Link, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
 pub use recover::{Recovered, is_unfinished, recover};
@@ -29,10 +32,11 @@ pub(crate) use undo::{LOCK_WAIT, roll_back};
 pub use undo::{UndoError, Undone, undo};
 
 /// Where this program keeps what it did (root's alone), and where it keeps its lock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct StateDir {
     state: PathBuf,
     run: PathBuf,
+    over: Over,
 }
 
 impl Default for StateDir {
@@ -118,7 +122,7 @@ impl StateDir {
     }
 
     pub fn at(state: impl Into<PathBuf>, run: impl Into<PathBuf>) -> StateDir {
-        StateDir { state: state.into(), run: run.into() }
+        StateDir { state: state.into(), run: run.into(), over: Over::default() }
     }
 
     pub fn path(&self) -> &Path {

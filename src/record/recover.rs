@@ -1,6 +1,7 @@
 //! Taking back what a pass left behind that was ended in the middle.
 
 use super::history::{half_written, ids};
+use super::over::Read;
 use super::reserve::make_room;
 use super::undo::roll_back;
 use super::{Entry, Phase, RecordError, StateDir, Undo};
@@ -35,9 +36,9 @@ pub fn recover(host: &Host, state: &StateDir) -> Result<Vec<Recovered>, RecordEr
     }
     for (age, id) in ids(host, state)?.into_iter().rev().enumerate() {
         let is_left = |entry: &Entry| age == 0 && entry.phase == Phase::Failed && entry.tries < TRIES;
-        match Entry::load(host, state, &id) {
-            Ok(entry) if entry.phase.is_unfinished() || is_left(&entry) => {
-                recovered.push(cut_short(host, state, entry));
+        match state.read(host, &id) {
+            Ok(Read::Entry(entry)) if entry.phase.is_unfinished() || is_left(&entry) => {
+                recovered.push(cut_short(host, state, *entry));
             }
             Ok(_) => {}
             Err(error @ (RecordError::Form { .. } | RecordError::Damaged { .. })) => {
