@@ -4,6 +4,8 @@
 //! What the SYN itself does is counted: a limit that it meets twice is drawn on twice, and what `recent --set` has noted the
 //! next rule finds. What hangs on others' packets, on how many packets a session has, on time or on chance has no answer here.
 
+use std::collections::{HashMap, HashSet};
+
 use super::flow::{Packet, Phase};
 use super::scan::is_neutral;
 use super::walk::Walk;
@@ -30,6 +32,42 @@ enum Memory {
 /// Bytes that a handshake stays below, however many rules count it.
 const HANDSHAKE: u64 = 1 << 16;
 
+/// Things that rules may remember of one packet before no answer is given.
+const NOTES: usize = 256;
+const NAMED: &str = " --hashlimit-name ";
+
+/// What rules have in common, found once for a walk.
+#[derive(Default)]
+pub struct Shared<'a> {
+    /// How many rules draw on a table of hashlimit.
+    tables: HashMap<&'a str, usize>,
+    /// The lists of xt_recent that rules look into.
+    looked: HashSet<&'a str>,
+    /// The sets that rules fill, with the expressions of the elements; None where the rules differ, or one looks it up.
+    filled: HashMap<&'a str, Option<&'a [Expr]>>,
+}
+
+impl<'a> Shared<'a> {
+    fn of(exprs: impl Iterator<Item = &'a Expr>) -> Shared<'a> {
+        let mut shared = Shared::default();
+        for expr in exprs {
+            match expr {
+                Expr::XtMatch(XtMatch::Rate { name, text }) if name == "hashlimit" => {
+                    let table = text.split_once(NAMED).map_or("", |(_, table)| table);
+                    *shared.tables.entry(table).or_default() += 1;
+                }
+                Expr::Dynset { set, exprs, .. } => {
+                    let known = shared.filled.entry(set).or_insert(Some(exprs));
+                    *known = known.filter(|known| known == exprs);
+                }
+                Expr::Lookup { set, .. } => drop(shared.filled.insert(set, None)),
+                _ => shared.looked.extend(listed(expr).filter(|recent| !recent.sets()).map(|recent| recent.list)),
+            }
+        }
+        shared
+    }
+}
+
 /// Whether the rule does something that the walk of a first connection has to follow, or has an answer for.
 pub fn remembers(expr: &Expr, rest: &[Expr]) -> bool {
     match expr {
@@ -42,10 +80,9 @@ pub fn remembers(expr: &Expr, rest: &[Expr]) -> bool {
     }
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// Whether it matches this packet of a first connection; None: that is not known.
     pub fn remember(&self, packet: &mut Packet, expr: &Expr) -> Option<bool> {
-        const NAMED: &str = " --hashlimit-name ";
         let own = Memory::Limit(expr);
         match expr {
             Expr::Limit { over, text } => draw(packet, own, burst(text)?).then_some(!over),
@@ -55,15 +92,9 @@ impl Walk<'_> {
                 draw(packet, own, xt_burst(text, "--limit-burst")?).then_some(true)
             }
             Expr::XtMatch(XtMatch::Rate { name, text }) if name == "hashlimit" => {
-                let (words, list) = text.split_once(NAMED)?;
+                let (words, table) = text.split_once(NAMED)?;
                 // Rules that name the same table draw on the same buckets.
-                let shares = |e: &&Expr| match e {
-                    Expr::XtMatch(XtMatch::Rate { name, text }) if name == "hashlimit" => {
-                        text.split_once(NAMED).is_none_or(|(_, other)| other == list)
-                    }
-                    _ => false,
-                };
-                if words.contains("<bytes>") || self.exprs().filter(shares).count() != 1 {
+                if words.contains("<bytes>") || self.shared().tables.get(table) != Some(&1) {
                     return None;
                 }
                 let above = words.starts_with("--hashlimit-above");
@@ -79,13 +110,21 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether every packet of the connection, those after the handshake too, changes a list that rules look into.
+    fn shared(&self) -> &Shared<'a> {
+        self.shared.get_or_init(|| Shared::of(self.exprs()))
+    }
+
+    /// Whether too much is to be remembered: every packet of the connection, those after the handshake too, changes a list that rules
+    /// look into, or rules remember more than is followed.
     pub fn repeats(&self, packet: &Packet, expr: &Expr) -> bool {
+        if packet.notes.len() > NOTES {
+            return true;
+        }
         let Some(own) = listed(expr).filter(|own| packet.phase != Phase::Syn && own.source == packet.inwards()) else {
             return false;
         };
         let changes = times(packet, &own.memory()).is_none_or(|seen| own.step(seen).0 != seen);
-        changes && self.exprs().filter_map(listed).any(|other| other.list == own.list && !other.sets())
+        changes && self.shared().looked.contains(own.list)
     }
 
     /// As [`Walk::remember`], of a rule that adds the client to a set, with a limit for each element.
@@ -94,15 +133,11 @@ impl Walk<'_> {
         let deciding = |e: &&Expr| !matches!(e, Expr::Counter | Expr::Last);
         let mut own = exprs.iter().filter(deciding);
         let (Some(decides), None) = (own.next(), own.next()) else { return None };
-        // An element keeps the expressions of the rule that made it, and whoever looks it up draws on them, too.
-        let other = |e: &Expr| match e {
-            Expr::Dynset { set: same, exprs: theirs, .. } => same == set && theirs != exprs,
-            Expr::Lookup { set: same, .. } => same == set,
-            _ => false,
-        };
         let found = self.set(set)?;
         let kept = |e: &Element| e.exprs.iter().filter(deciding).eq([decides]);
-        if self.exprs().any(other) || !found.elements.iter().all(kept) {
+        // An element keeps the expressions of the rule that made it, and whoever looks it up draws on them, too.
+        let alone = self.shared().filled.get(set.as_str()) == Some(&Some(exprs.as_slice()));
+        if !alone || !found.elements.iter().all(kept) {
             return None;
         }
         match decides {

@@ -1,11 +1,12 @@
 //! Walking forks of a packet through chains and rules.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::bytes::Regs;
+use super::first::Shared;
 use super::flow::{Doubt, Fork, Phase, Raised, merge};
 use super::lookup::Prepared;
 use super::route::Routes;
@@ -81,6 +82,7 @@ pub struct Walk<'a> {
     pub trace: Option<Vec<Met>>,
     /// Whether rates and what came before are taken as a first connection finds them.
     pub first: bool,
+    pub shared: OnceCell<Shared<'a>>,
     chains: HashMap<(*const Table, &'a str), &'a Chain>,
     named_sets: HashMap<(*const Table, &'a str), &'a Set>,
     budget: u64,
@@ -137,6 +139,7 @@ impl<'a> Walk<'a> {
             ends: Vec::new(),
             trace: None,
             first: false,
+            shared: OnceCell::new(),
             chains,
             named_sets,
             budget,
