@@ -211,6 +211,13 @@ pub fn walk(
         let id = plan.id.clone();
         let aim = Aim::of(policy, &snapshot, &now, &plan);
         let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
+        let unbans = plan.steps.iter().any(|step| matches!(step, Step::Unban { .. }));
+        // Where fail2ban does not do it, an accept before its rules lets them in.
+        let past_fail2ban = || {
+            let (mut snapshot, now) = look(host, policy);
+            snapshot.owners.fail2ban_running = false;
+            (snapshot, now)
+        };
         report.planned(&plan);
         (ask.told)("rehearse");
         let trial = || rehearse(host, &snapshot, plan, policy, &now, aim.suffices(), &insert);
@@ -243,6 +250,12 @@ pub fn walk(
                 decision = decide(&ask, &mut snapshot, &now, &new_id());
                 continue;
             }
+            Err(error) if unbans => {
+                report.error = Some(chain(&error));
+                (snapshot, now) = past_fail2ban();
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                continue;
+            }
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
         };
         applied.triggered(ask.trigger.clone());
@@ -254,6 +267,11 @@ pub fn walk(
             Ok(Verified::Confirmed { snapshot: seen, judgement }) => {
                 report.repaired(id, &judgement);
                 (snapshot, now) = (*seen, *judgement);
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
+            }
+            Ok(Verified::RolledBack { why, .. }) if unbans => {
+                report.error = Some(why);
+                (snapshot, now) = past_fail2ban();
                 decision = decide(&ask, &mut snapshot, &now, &new_id());
             }
             Ok(Verified::RolledBack { why, .. }) => return Ok(report.failed(Outcome::RolledBack, why)),

@@ -69,11 +69,13 @@ impl Aim {
         let demands = Intent::of(policy, snapshot, &before.gates).demands;
         let mut model = snapshot.clone();
         let inserts: Vec<_> = plan.steps.iter().flat_map(|s| s.inserts(&snapshot.firewall)).collect();
+        plan.steps.iter().for_each(|step| step.take_away(&mut model.firewall));
         let whole = inserts.iter().all(|at| insert(&mut model.firewall, &plan.id, at));
+        let modelled = !inserts.is_empty() || plan.steps.iter().any(|s| matches!(s, Step::Unban { .. }));
         let expected = Intent::of(policy, &model, &judge(policy, &model).gates).demands;
         let open = |key: &Key| find(&expected, key).is_some_and(|d| d.firewall == Standing::Met);
         let lacking = || demands.iter().filter(|d| matches!(d.firewall, Standing::Lacking { .. })).map(key);
-        let promised = lacking().filter(|key| !inserts.is_empty() && open(key)).map(|key| (Gate::Firewall, key));
+        let promised = lacking().filter(|key| modelled && open(key)).map(|key| (Gate::Firewall, key));
         let mut tried: Vec<Gate> = plan.steps.iter().filter_map(works_on).collect();
         if snapshot.at_rest && plan.steps.iter().any(|s| matches!(s, Step::Persist { .. })) {
             tried.push(Gate::Firewall);
@@ -216,7 +218,11 @@ fn barred_at_boot(judgement: &Judgement) -> usize {
 /// The gate that a step works on in a way that the model of the rules does not show.
 fn works_on(step: &Step) -> Option<Gate> {
     match step {
-        Step::Nft { .. } | Step::Iptables { .. } | Step::UfwAllow { .. } | Step::FirewalldAllow { .. } => None,
+        Step::Nft { .. }
+        | Step::Iptables { .. }
+        | Step::UfwAllow { .. }
+        | Step::FirewalldAllow { .. }
+        | Step::Unban { .. } => None,
         // Of the next boot: no client sees anything of it now.
         Step::Persist { .. } | Step::FreeReserve { .. } | Step::KeepWritersOut { .. } => None,
         Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),

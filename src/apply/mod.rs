@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod emergency;
+pub mod fail2ban;
 pub mod files;
 pub mod firewalld;
 pub mod flush;

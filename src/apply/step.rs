@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{StepError, emergency, files, firewalld, flush, insert_by_tool, links, nft, process, sshd, ufw, units};
+use super::{
+    StepError, emergency, fail2ban, files, firewalld, flush, insert_by_tool, links, nft, process, sshd, ufw, units,
+};
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
 use crate::plan::{Insert, Plan, Step, TableInserts, ip_table};
@@ -26,6 +28,7 @@ pub(super) fn words(step: &Step) -> String {
         Step::UfwAllow { .. } => "ufw prepend allow".into(),
         Step::UfwRebuild { .. } => "the rebuild of ufw's chains".into(),
         Step::FirewalldAllow { zone, .. } => format!("the opening of firewalld's zone {}", escape(zone)),
+        Step::Unban { jail, .. } => format!("the unban in fail2ban's jail {}", escape(jail)),
         Step::FirewalldPanicOff => "the end of firewalld's panic mode".into(),
         Step::WriteFile { path, .. } | Step::Persist { path, .. } => {
             format!("the write of {}", escape(&path.to_string_lossy()))
@@ -149,6 +152,12 @@ impl<'a> Work<'a> {
                 let undo = Undo::Firewalld { zone: zone.clone(), runtime: runtime.clone(), permanent: stored.clone() };
                 self.begin(entry, undo)?;
                 firewalld::open(self.host, zone, &runtime, &stored)?;
+                self.resume()?;
+            }
+            Step::Unban { jail, addresses } => {
+                fail2ban::all_banned(self.host, jail, addresses)?;
+                self.begin(entry, Undo::Bans { jail: jail.clone(), addresses: addresses.clone() })?;
+                fail2ban::unban(self.host, jail, addresses)?;
                 self.resume()?;
             }
             Step::FirewalldPanicOff => {

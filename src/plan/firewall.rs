@@ -1,5 +1,6 @@
 //! The least that opens the firewall: accepts, each in the chain that drops.
 
+use super::fail2ban;
 use super::owner::{Opening, Owner, opening, owner};
 use super::{Accept, Draft, Insert, Step, TableInserts, Traffic, insert, ip_table};
 use crate::facts::{
@@ -64,7 +65,9 @@ pub fn least(
     draft: &mut Draft,
 ) -> Least {
     // What the next boot loads is another question, and need not be asked at each trial.
-    let model = Snapshot { boot: Boot::nothing(), ..seen.clone() };
+    let mut model = Snapshot { boot: Boot::nothing(), ..seen.clone() };
+    // Bans among what a file loads are nothing that a fail2ban could be asked to lift.
+    model.owners.fail2ban_running &= code.is_none();
     let mut trial = Trial { policy, id, model, made: Vec::new(), openings: Vec::new() };
     let mut now = judgement.clone();
     let mut given_up: Vec<(Family, u16)> = Vec::new();
@@ -124,6 +127,9 @@ impl Trial<'_> {
         let (Gate::Firewall, Some(at), Some(hook)) = (by.gate, &by.rule_ref, by.hook) else {
             return Err(format!("{} is not a matter of firewall rules, and routes are not changed", escape(&by.place)));
         };
+        if self.unban(bar) {
+            return Ok(());
+        }
         let way: Vec<&RuleRef> = by.via.iter().chain([at]).collect();
         match owner(&self.model, &way, &bar.verdict.path.interface) {
             Owner::Nobody => self.insert(bar, intent, hook, &way),
@@ -138,6 +144,17 @@ impl Trial<'_> {
                 self.by_owner(opening)
             }
         }
+    }
+
+    /// Whether it is a ban that fail2ban can be asked to lift, and was not asked yet.
+    fn unban(&mut self, bar: &Bar<'_>) -> bool {
+        let Some(nets) = &self.policy.ssh.sources else { return false };
+        let named = AddrSet::nets(bar.demand.family, nets);
+        let step = fail2ban::lift(&self.model, bar.verdict, bar.blocked, &named, &self.made);
+        let Some(step) = step.filter(|step| !self.openings.contains(step)) else { return false };
+        step.take_away(&mut self.model.firewall);
+        self.openings.push(step);
+        true
     }
 
     /// Through the owner's own tool; the model shows what it will come down to.

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+mod fail2ban;
 mod firewall;
 mod model;
 mod owner;

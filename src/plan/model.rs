@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Insert, Step, accept};
+use super::{Insert, Step, accept, fail2ban};
 use crate::facts::{Backend, Family, Firewall, TableFamily};
 
 /// Where one step inserts: the table, and the inserts in the order in which they are made.
@@ -35,6 +35,13 @@ impl Step {
                 model.iter().filter(|t| firewall.table(t.backend, t.family, &t.table).is_some()).cloned().collect()
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Takes out of the model what the step lets the owner of rules take away.
+    pub fn take_away(&self, firewall: &mut Firewall) {
+        if let Step::Unban { jail, addresses } = self {
+            fail2ban::lifted(firewall, jail, addresses);
         }
     }
 }

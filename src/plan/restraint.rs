@@ -174,6 +174,7 @@ fn thing(step: &Step) -> Option<String> {
         Step::Iptables { family, table, .. } => format!("the rules of {} {}", ip_table(*family), escape(table)),
         Step::UfwAllow { .. } | Step::UfwRebuild { .. } => "ufw's rules".to_owned(),
         Step::FirewalldAllow { zone, .. } => format!("firewalld's zone {}", escape(zone)),
+        Step::Unban { jail, .. } => format!("the bans of fail2ban's jail {}", escape(jail)),
         Step::FirewalldPanicOff => "firewalld's panic mode".to_owned(),
         Step::WriteFile { path, .. } | Step::Persist { path, .. } => escape(&path.to_string_lossy()),
         Step::SetMode { path, .. } | Step::KeepWritersOut { path, .. } | Step::MakeFolder { path, .. } => {

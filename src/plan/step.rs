@@ -1,5 +1,6 @@
 //! Steps of a plan, each with what undoes it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -90,6 +91,11 @@ pub enum Step {
         model: Vec<TableInserts>,
     },
     FirewalldPanicOff,
+    /// Let fail2ban lift a jail's bans of these addresses, which the policy names.
+    Unban {
+        jail: String,
+        addresses: Vec<IpAddr>,
+    },
     /// Replace a file's content; the old content is kept for undo. `reason` goes to the report.
     WriteFile {
         path: PathBuf,

@@ -41,6 +41,9 @@ impl Step {
                 let zone = escape(zone);
                 vec![format!("let firewalld admit {} to tcp port {port} in zone {zone}, {lasting}", from(sources))]
             }
+            Step::Unban { jail, addresses } => {
+                vec![format!("let fail2ban lift the bans of {} in jail {}", listed(addresses), escape(jail))]
+            }
             Step::FirewalldPanicOff => vec!["end firewalld's panic mode".to_owned()],
             Step::WriteFile { path, reason, .. } | Step::Persist { path, reason, .. } => {
                 vec![format!("write {}: {}", shown(path), escape(reason))]
@@ -124,9 +127,13 @@ fn from(sources: &[Option<IpNet>]) -> String {
     if sources.contains(&None) {
         return "everybody".to_owned();
     }
-    let mut words: Vec<String> = sources.iter().flatten().take(LISTED).map(ToString::to_string).collect();
-    if sources.len() > LISTED {
-        words.push(format!("{} more", sources.len() - LISTED));
+    listed(&sources.iter().flatten().collect::<Vec<_>>())
+}
+
+fn listed(all: &[impl ToString]) -> String {
+    let mut words: Vec<String> = all.iter().take(LISTED).map(ToString::to_string).collect();
+    if all.len() > LISTED {
+        words.push(format!("{} more", all.len() - LISTED));
     }
     words.join(", ")
 }

@@ -1,5 +1,6 @@
 //! The record of one repair: what was meant, what takes it back, and how it ended.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -112,6 +113,11 @@ pub enum Undo {
         permanent: Vec<Opening>,
     },
     FirewalldPanic,
+    /// Let fail2ban ban these again.
+    Bans {
+        jail: String,
+        addresses: Vec<IpAddr>,
+    },
     File(Replaced),
     Keys {
         keys: Vec<MadeKey>,

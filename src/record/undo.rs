@@ -6,7 +6,9 @@ use thiserror::Error;
 
 use super::reserve::make_room;
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
-use crate::apply::{StepError, emergency, files, firewalld, flush, iptables, links, process, sshd, ufw, units};
+use crate::apply::{
+    StepError, emergency, fail2ban, files, firewalld, flush, iptables, links, process, sshd, ufw, units,
+};
 use crate::host::{Host, LockError};
 
 /// How long another pass is waited for.
@@ -109,6 +111,7 @@ fn on_disk(undo: &Undo) -> OnDisk {
         Undo::Firewalld { permanent, .. } if permanent.is_empty() => OnDisk::Gone,
         Undo::Firewalld { .. }
         | Undo::Ufw { .. }
+        | Undo::Bans { .. }
         | Undo::User { .. }
         | Undo::Enabled { .. }
         | Undo::Unit { .. }
@@ -154,6 +157,7 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Ufw { files, rules } => ufw::put_back(host, files, rules),
         Undo::Tables { tables } => Ok(tables.iter().try_for_each(|table| iptables::put_back(host, table))?),
         Undo::Firewalld { zone, runtime, permanent } => firewalld::close(host, zone, runtime, permanent),
+        Undo::Bans { jail, addresses } => fail2ban::ban(host, jail, addresses),
         Undo::FirewalldPanic => firewalld::panic(host, true),
         Undo::File(file) => files::put_back(host, file),
         Undo::Keys { keys } => sshd::take_keys_back(host, keys),

@@ -166,6 +166,7 @@ fn untried(step: &Step) -> Option<String> {
             "neighbour discovery, as a copy has no neighbours"
         }
         Step::UfwRebuild { .. } => "ufw builds its rules anew",
+        Step::Unban { .. } => "fail2ban lifts its bans",
         Step::FirewalldPanicOff => "firewalld lifts its panic mode",
         Step::Flush | Step::Disable { .. } => "every rule is taken away",
         _ => return None,

@@ -80,6 +80,16 @@ fn main() -> ExitCode {
         for broken in BROKEN {
             row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(&host, broken)?)));
         }
+        row(
+            "by policy: trusted sources that fail2ban has banned",
+            Box::new(|host| Ok(meant::lift(&host, "", &["unban", "unban"])?)),
+        );
+        row(
+            "by policy: trusted sources that fail2ban has banned, beside a policy DROP",
+            Box::new(|host| Ok(meant::lift(&host, "iptables -P INPUT DROP", &["unban", "unban", "iptables"])?)),
+        );
+        row("agent: trusted sources that fail2ban has banned", Box::new(|host| Ok(meant::lift_by_agent(&host)?)));
+        row("by policy: a fail2ban that does not answer", Box::new(|host| Ok(meant::lift_without_answer(&host)?)));
         row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(&host)?)));
         row("rescue: sshd, its unit is broken", Box::new(|host| Ok(sshd::emergency(&host)?)));
         row("rescue: modes that make sshd ignore keys", Box::new(|host| Ok(logins::modes(&host)?)));

@@ -1,11 +1,15 @@
 //! What somebody wants as it is: left alone, or overruled only where the policy says so.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use ssh_rescue::rehearse::drill::Sight::{self, Banner, Refused, TimedOut};
 
 use super::booted::Booted;
 use super::client::{BANNED, Client, OFFICE, SOMEBODY};
 use super::lockouts::{docker, fail2ban};
 use super::seen::{differences, state, text, untouched};
+use super::service;
 use super::walk::{expect, told, undo_all};
 
 /// Something that is meant.
@@ -141,6 +145,90 @@ pub const FORCED: &[Forced] = &[
         sees: [Refused; 2],
     },
 ];
+
+/// Fail2ban's bans of one whom the policy names, and of one whom it does not.
+const TRUSTED: &str = "mkdir /etc/ssh-rescue
+printf '[ssh]\nsources = [\"10.0.0.0/8\", \"fd00:9::/64\"]\n' >/etc/ssh-rescue/policy.toml
+fail2ban-client set sshd banip 10.9.9.9 fd00:9::9
+";
+
+/// Whom the policy names gets in through fail2ban, also beside a lock-out. Its other bans stay, and an undo bans them again.
+pub fn lift(host: &Booted, beside: &str, made: &[&str]) -> Result<(), String> {
+    host.sh(&[fail2ban!(), TRUSTED, beside].concat());
+    let all = ["10.9.9.9", "2001:db8:bad::9", "203.0.113.9", "fd00:9::9"].map(str::to_owned).to_vec();
+    until("a client before", || bans(host) == all && host.wire.see(OFFICE) == [Refused; 2])?;
+    // In which order a set's members are listed is the kernel's own affair.
+    let besides = || -> Vec<String> {
+        state(host).into_iter().filter(|line| !all.iter().any(|address| line.contains(address))).collect()
+    };
+    let before = besides();
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    let steps: Vec<String> =
+        report["plan"]["steps"].as_array().into_iter().flatten().map(|s| text(&s["kind"])).collect();
+    expect("the steps", &steps, &made.iter().map(|&kind| kind.to_owned()).collect()).map_err(|e| told(&e, &report))?;
+    expect("a client after", &host.wire.see(OFFICE), &[Banner; 2]).map_err(|e| told(&e, &report))?;
+    expect("somebody else who is banned", &host.wire.see(BANNED), &[Refused; 2])?;
+    expect("the bans that stay", &bans(host), &vec![all[1].clone(), all[2].clone()])?;
+    let again = host.rescue(&["repair"]);
+    expect("repairing again", &text(&again["outcome"]), &"healthy".to_owned()).map_err(|e| told(&e, &again))?;
+    undo_all(host)?;
+    until("a client after the undo", || bans(host) == all && host.wire.see(OFFICE) == [Refused; 2])?;
+    expect("after the undo", &differences(&before, &besides()), &[vec![], vec![]])
+}
+
+/// The agent does the same from within its sandbox.
+pub fn lift_by_agent(host: &Booted) -> Result<(), String> {
+    host.sh(&[fail2ban!(), TRUSTED].concat());
+    until("a client before", || host.wire.see(OFFICE) == [Refused; 2])?;
+    service::start(host)?;
+    until("a client whom the agent lets in", || host.wire.see(OFFICE) == [Banner; 2])
+        .map_err(|e| format!("{e}\n{}", service::journal(host)))?;
+    let others = ["2001:db8:bad::9", "203.0.113.9"].map(str::to_owned).to_vec();
+    expect("the bans that stay", &bans(host), &others).map_err(|e| format!("{e}\n{}", service::journal(host)))
+}
+
+/// Whom fail2ban's sshd jail bans.
+fn bans(host: &Booted) -> Vec<String> {
+    let status = host.sh("fail2ban-client status sshd");
+    let list = status.lines().find_map(|l| l.split_once("IP list:")).map(|(_, list)| list.to_owned());
+    let mut all: Vec<String> = list.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Where fail2ban does not answer, an accept before its rules lets in whom the policy names; its bans stay.
+pub fn lift_without_answer(host: &Booted) -> Result<(), String> {
+    host.sh(&[fail2ban!(), TRUSTED].concat());
+    until("a client before", || host.wire.see(OFFICE) == [Refused; 2])?;
+    host.sh("kill -STOP $(systemctl show -P MainPID fail2ban)");
+    let before = state(host);
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    expect("a client after", &host.wire.see(OFFICE), &[Banner; 2]).map_err(|e| told(&e, &report))?;
+    expect("somebody else who is banned", &host.wire.see(BANNED), &[Refused; 2])?;
+    let history = host.rescue(&["history"]);
+    let repairs = history["repairs"].as_array().into_iter().flatten();
+    let confirmed = repairs.filter(|r| r["phase"] == "confirmed").map(|r| text(&r["id"]));
+    for id in confirmed {
+        let undone = host.rescue(&["undo", &id]);
+        expect("undo", &text(&undone["phase"]), &"undone".to_owned()).map_err(|e| told(&e, &undone))?;
+    }
+    expect("after the undo", &differences(&before, &state(host)), &[vec![], vec![]])?;
+    host.sh("kill -CONT $(systemctl show -P MainPID fail2ban)");
+    expect("the bans", &bans(host).len(), &4)
+}
+
+fn until(what: &str, is: impl Fn() -> bool) -> Result<(), String> {
+    let start = Instant::now();
+    while !is() {
+        if start.elapsed() > Duration::from_secs(60) {
+            return Err(format!("{what}: still not so after a minute"));
+        }
+        sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
 
 /// Nothing is written: no file, no rule, no restart, and no folder of the program's own.
 pub fn leave(host: &Booted, meant: &Meant) -> Result<(), String> {
