@@ -136,6 +136,21 @@ mod tests {
         assert_eq!(crate::policy::parse(&mixed.to_toml()).unwrap(), mixed, "what is written is read again");
     }
 
+    /// What `policy init` writes must not undo what it was written under.
+    #[test]
+    fn a_ban_stays_one_where_everybody_is_listed_and_not_where_the_banned_are_named() {
+        let judged = |sources: &[&str]| {
+            let mut snapshot = healthy();
+            let bytes = b"ALL: 203.0.113.9\n".to_vec();
+            snapshot.wrappers.deny = Seen::Present(TextFile { path: "/etc/hosts.deny".into(), bytes });
+            let mut policy = Policy::default();
+            policy.ssh.sources = Some(sources.iter().map(|net| net.parse().unwrap()).collect());
+            judge(&policy, &snapshot).verdict
+        };
+        assert_eq!(judged(&["0.0.0.0/0", "2001:db8:1::/48"]), crate::judge::Verdict::Reachable);
+        assert_eq!(judged(&["203.0.113.0/24"]), crate::judge::Verdict::Blocked);
+    }
+
     #[test]
     fn what_cannot_be_written_down_is_said() {
         assert_eq!(of("", "ALL: ALL\n"), Err(AdmittedError::Nobody));

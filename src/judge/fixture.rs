@@ -1,6 +1,7 @@
 //! A healthy host for the tests of the judges: one uplink, both families, sshd on port 22 under systemd.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::facts::*;
 
@@ -48,6 +49,48 @@ pub fn healthy() -> Snapshot {
         resources: Resources { memory_total: 1 << 30, memory_available: 1 << 29, ..bare.resources },
         ..bare
     }
+}
+
+/// `table inet t`
+pub fn table(chains: Vec<Chain>, sets: Vec<Set>) -> Table {
+    Table {
+        backend: Backend::Nft,
+        family: TableFamily::Inet,
+        name: "t".into(),
+        dormant: false,
+        owner: None,
+        chains,
+        sets,
+    }
+}
+
+/// A filter chain on a hook, named `c`.
+pub fn filter(hook: Hook, policy: Policy, rules: Vec<Vec<Expr>>) -> Chain {
+    let base = BaseChain { hook, kind: ChainKind::Filter, priority: 0, policy, devices: Vec::new() };
+    let rules = rules.into_iter().map(|exprs| Rule { handle: None, comment: None, exprs }).collect();
+    Chain { name: "c".into(), base: Some(base), rules }
+}
+
+/// A set of single elements.
+pub fn set(name: &str, key_len: usize, elements: Vec<Element>) -> Set {
+    Set {
+        name: name.into(),
+        flags: 0,
+        key_len,
+        fields: Vec::new(),
+        data_len: 0,
+        is_map: false,
+        object: None,
+        is_interval: false,
+        has_timeout: false,
+        elements,
+        exprs: Vec::new(),
+    }
+}
+
+/// These tables of nf_tables, and no other rules.
+pub fn nft(tables: Vec<Table>) -> Firewall {
+    Firewall { nft: Seen::Present(NftRules { generation: 1, tables, raw: Arc::default() }), ..Firewall::none() }
 }
 
 fn address(text: &str, prefix: u8) -> Address {

@@ -131,6 +131,8 @@ struct Admission {
     deaf: AddrSet,
     /// Outside sources that nobody lets in and nobody has barred by name.
     barred: AddrSet,
+    /// Single addresses that are meant to be barred.
+    banned: AddrSet,
     outside: AddrSet,
 }
 
@@ -142,9 +144,10 @@ impl Admission {
             unknown: empty.clone(),
             deaf: empty.clone(),
             barred: empty.clone(),
+            banned: empty.clone(),
             outside: outside.clone(),
         };
-        let mut meant = empty;
+        let mut unroutable = empty;
         for verdict in verdicts {
             all.reach.union_with(&verdict.reachable());
             all.unknown.union_with(&verdict.unknown_sources());
@@ -152,14 +155,16 @@ impl Admission {
                 if blocked.by.neighbours {
                     all.deaf.union_with(&blocked.sources);
                 }
-                if blocked.by.respected || blocked.by.gate == Gate::Route {
-                    meant.union_with(&blocked.sources);
+                if blocked.by.respected {
+                    all.banned.union_with(&blocked.sources);
+                } else if blocked.by.gate == Gate::Route {
+                    unroutable.union_with(&blocked.sources);
                 }
             }
         }
         all.unknown.subtract(&all.reach);
         all.deaf = all.deaf.intersection(outside).minus(&all.reach);
-        all.barred = outside.minus(&all.reach).minus(&all.deaf).minus(&meant);
+        all.barred = outside.minus(&all.reach).minus(&all.deaf).minus(&all.banned).minus(&unroutable);
         all
     }
 
@@ -170,7 +175,11 @@ impl Admission {
 
     fn standing(&self, sources: Option<&AddrSet>, restricted_elsewhere: bool) -> Standing {
         let wanted = sources.unwrap_or(&self.outside);
-        let lacking = wanted.minus(&self.reach);
+        let mut lacking = wanted.minus(&self.reach);
+        // Whoever lists everybody has named nobody whom a ban should not touch.
+        if sources.is_some() && self.outside.is_subset(wanted) {
+            lacking.subtract(&self.banned);
+        }
         let unknown = lacking.intersection(&self.unknown);
         let surely = lacking.minus(&unknown);
         match sources {

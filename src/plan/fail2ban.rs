@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::facts::*;
-    use crate::judge::fixture::healthy;
+    use crate::judge::fixture::{healthy, nft, set};
     use crate::judge::judge;
     use crate::plan::{Decision, plan};
 
@@ -203,11 +203,6 @@ mod tests {
         Table { backend, family, name: name.into(), dormant: false, owner: None, chains, sets: Vec::new() }
     }
 
-    fn nft(tables: Vec<Table>) -> Firewall {
-        let rules = NftRules { generation: 1, tables, raw: Arc::default() };
-        Firewall { nft: Seen::Present(rules), ..Firewall::none() }
-    }
-
     /// iptables-multiport of iptables-nft: a chain for the jail, and a rule for each ban.
     fn by_chain(name: &str, bans: impl Iterator<Item = IpAddr>) -> Firewall {
         let bans = Chain { name: name.into(), base: None, rules: bans.map(banned).collect() };
@@ -237,20 +232,8 @@ mod tests {
         let drop = rule([source(ip(address)), vec![lookup, Expr::Verdict(Verdict::Drop)]].concat());
         let mut table = table(Backend::Nft, TableFamily::Inet, TABLE, drop, Vec::new());
         let key_len = bytes.len();
-        let elements = vec![Element { key: ElementKey::One(bytes), data: None, exprs: Vec::new() }];
-        table.sets.push(Set {
-            name: name.into(),
-            flags: 0,
-            key_len,
-            fields: Vec::new(),
-            data_len: 0,
-            is_map: false,
-            object: None,
-            is_interval: false,
-            has_timeout: false,
-            elements,
-            exprs: Vec::new(),
-        });
+        let element = Element { key: ElementKey::One(bytes), data: None, exprs: Vec::new() };
+        table.sets.push(set(name, key_len, vec![element]));
         nft(vec![table])
     }
 

@@ -77,7 +77,10 @@ fn last(policy: &Policy, snapshot: &Snapshot, id: &str) -> Decision {
     if policy.firewall.persist && policy.firewall.mode == Mode::Repair {
         persist::mend(policy, snapshot, id, &mut draft);
     }
-    sshd::logins::mend(policy, snapshot, &mut draft);
+    // Whose home it is can have it mended again and again: what comes of that holds back nothing else.
+    if draft.steps.is_empty() {
+        sshd::logins::mend(policy, snapshot, &mut draft);
+    }
     match (draft.steps.is_empty(), draft.declined.is_empty()) {
         (true, true) => Decision::Healthy,
         (true, false) => Decision::Refuse(draft.declined),

@@ -10,6 +10,8 @@ use crate::policy::RestraintPolicy;
 
 /// Of all repairs together as many times more are allowed as of one kind.
 const ALL: u32 = 4;
+/// How the things begin that are one account's own.
+const ACCOUNT: &str = "the way to the keys of ";
 /// The first pause after a repair that did not last; each further one is [`FACTOR`] times as long, up to [`LONGEST`].
 const PAUSE: u64 = 5_000;
 const FACTOR: u64 = 4;
@@ -27,6 +29,13 @@ pub struct Attempt {
     pub who: Option<String>,
     /// Somebody took it back: that is a word, too.
     pub undone: bool,
+}
+
+impl Attempt {
+    /// Whether ordinary users alone can have made it necessary: that must not use up what everybody's way in may need.
+    fn is_of_accounts(&self) -> bool {
+        self.what.iter().all(|what| what.starts_with(ACCOUNT))
+    }
 }
 
 /// The repairs of the past, as far as they count.
@@ -103,7 +112,7 @@ impl History {
             }
             until = until.max(self.pause(&same, &what, window(policy), now));
         }
-        let all: Vec<&Attempt> = self.counted().filter(|a| !a.undone).collect();
+        let all: Vec<&Attempt> = self.counted().filter(|a| !a.undone && !a.is_of_accounts()).collect();
         if let Some(breaker) = breaker(&all, "anything", policy.attempts.saturating_mul(ALL), window(policy), now) {
             return Leave::Open(breaker);
         }
@@ -177,9 +186,8 @@ fn thing(step: &Step) -> Option<String> {
         Step::Unban { jail, .. } => format!("the bans of fail2ban's jail {}", escape(jail)),
         Step::FirewalldPanicOff => "firewalld's panic mode".to_owned(),
         Step::WriteFile { path, .. } | Step::Persist { path, .. } => escape(&path.to_string_lossy()),
-        Step::SetMode { path, .. } | Step::KeepWritersOut { path, .. } | Step::MakeFolder { path, .. } => {
-            escape(&path.to_string_lossy())
-        }
+        Step::SetMode { path, .. } | Step::MakeFolder { path, .. } => escape(&path.to_string_lossy()),
+        Step::KeepWritersOut { account, .. } => format!("{ACCOUNT}{}", escape(account)),
         Step::ContinueProcess { name, .. } => format!("the process {}", escape(name)),
         Step::EmergencySshd { .. } => "the emergency sshd".to_owned(),
         Step::MakeKeys { .. } => "sshd's host keys".to_owned(),

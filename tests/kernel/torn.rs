@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use procfs::process::all_processes;
 use serde_json::Value;
 use ssh_rescue::chain;
 use ssh_rescue::host::{Call, Host};
@@ -45,7 +49,39 @@ fn ufw(stage: &mut Stage<'_>) {
     stage.tool("ufw", &["reload"], "").unwrap();
 }
 
-const MENDS: [Mend; 6] = [
+/// Stops every sshd of the stage.
+fn stop(_: &mut Stage<'_>) {
+    assert_eq!(servers().len(), 1);
+    for (pid, _) in servers() {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    }
+    while servers().iter().any(|(_, state)| *state != 'T') {
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// The sshds that listen in this network namespace, with their states.
+fn servers() -> Vec<(i32, char)> {
+    let namespace = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let own = namespace("thread-self");
+    let here = all_processes().unwrap().flatten().filter(|p| namespace(&p.pid().to_string()) == own);
+    let sshds: Vec<_> = here.filter_map(|p| p.stat().ok()).filter(|stat| stat.comm == "sshd").collect();
+    // The others are theirs, one for each client.
+    let listens = |ppid: i32| !sshds.iter().any(|other| other.pid == ppid);
+    sshds.iter().filter(|stat| listens(stat.ppid)).map(|stat| (stat.pid, stat.state)).collect()
+}
+
+/// An account whose home others can write to, so that sshd ignores its keys.
+fn open_home(stage: &mut Stage<'_>) {
+    stage.tool("mkdir", &["-p", "/etc/ssh-rescue"], "").unwrap();
+    stage.write("/etc/ssh-rescue/policy.toml", "[sshd]\nlogins = \"repair\"\n").unwrap();
+    let alice = "mkdir -p -m 755 /etc/alice/.ssh; touch /etc/alice/.ssh/authorized_keys; chown -R 4711 /etc/alice
+         chmod 777 /etc/alice; chmod 664 /etc/alice/.ssh/authorized_keys
+         echo alice:x:4711:4711::/etc/alice:/bin/sh >>/etc/passwd";
+    stage.tool("sh", &["-c", alice], "").unwrap();
+}
+
+const MENDS: [Mend; 8] = [
     Mend { name: "nft", lock_out: |s| of_the_drill(s, "nft: inet input, policy drop"), single: true },
     Mend { name: "iptables", lock_out: |s| of_the_drill(s, "iptables: policy of INPUT is DROP"), single: true },
     Mend {
@@ -62,10 +98,12 @@ const MENDS: [Mend; 6] = [
         },
         single: true,
     },
+    Mend { name: "a stopped sshd", lock_out: stop, single: true },
+    Mend { name: "modes on the way to keys", lock_out: open_home, single: true },
     Mend { name: "ufw", lock_out: ufw, single: false },
 ];
 
-/// What a repair may change: each back-end's rules, each file with its mode and owner. By name.
+/// What a repair may change: each back-end's rules, each file with its mode and owner, whether sshd is stopped. By name.
 type Picture = BTreeMap<String, String>;
 
 fn picture(host: &Host) -> Picture {
@@ -89,7 +127,15 @@ fn picture(host: &Host) -> Picture {
             part.push('\n');
         }
     }
-    for folder in ["/etc", "/etc/ufw", "/etc/default", "/etc/ssh", "/etc/ssh/sshd_config.d"] {
+    for (pid, state) in servers() {
+        all.insert(format!("sshd {pid}"), if state == 'T' { "stopped".into() } else { "runs".into() });
+    }
+    for folder in ["/etc/alice", "/etc/alice/.ssh"] {
+        if let Ok(meta) = std::fs::symlink_metadata(folder) {
+            all.insert(folder.into(), format!("{:?}", (meta.mode() & 0o7777, meta.uid(), meta.gid())));
+        }
+    }
+    for folder in ["/etc", "/etc/alice/.ssh", "/etc/ufw", "/etc/default", "/etc/ssh", "/etc/ssh/sshd_config.d"] {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
             if meta.is_file() {
@@ -388,6 +434,7 @@ const WRITES: &[i64] = &[
     libc::SYS_sendto,
     libc::SYS_sendmsg,
     libc::SYS_setsockopt,
+    libc::SYS_pidfd_send_signal,
     libc::SYS_flock,
     libc::SYS_clone,
     libc::SYS_clone3,

@@ -1,10 +1,8 @@
 //! What is told of a first connection, kind by kind; the kernel is asked about each in `tests/kernel/lines_first.rs`.
 
-use std::sync::Arc;
-
 use super::{Ports, walk};
 use crate::facts::*;
-use crate::judge::fixture::healthy;
+use crate::judge::fixture::{self, filter, healthy, nft, table};
 use crate::judge::{Blame, Gate, Open, Path, PathVerdict, Symptom};
 
 const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
@@ -13,19 +11,7 @@ const DROP: Expr = Expr::Verdict(Verdict::Drop);
 /// The rules in a chain on the input hook that drops what is left.
 fn judged(rules: Vec<Vec<Expr>>, sets: Vec<Set>) -> PathVerdict {
     let snapshot = healthy();
-    let base =
-        BaseChain { hook: Hook::Input, kind: ChainKind::Filter, priority: 0, policy: Policy::Drop, devices: vec![] };
-    let rules = rules.into_iter().map(|exprs| Rule { handle: None, comment: None, exprs }).collect();
-    let table = Table {
-        backend: Backend::Nft,
-        family: TableFamily::Inet,
-        name: "t".into(),
-        dormant: false,
-        owner: None,
-        chains: vec![Chain { name: "c".into(), base: Some(base), rules }],
-        sets,
-    };
-    let nft = Seen::Present(NftRules { generation: 1, tables: vec![table], raw: Arc::default() });
+    let table = table(vec![filter(Hook::Input, Policy::Drop, rules)], sets);
     let path = Path {
         family: Family::Ipv4,
         interface: "eth0".into(),
@@ -33,7 +19,7 @@ fn judged(rules: Vec<Vec<Expr>>, sets: Vec<Set>) -> PathVerdict {
         address: "192.0.2.10".parse().unwrap(),
         port: 22,
     };
-    walk(&Firewall { nft, ..Firewall::none() }, &snapshot.net, &path, &[], &Ports::default())
+    walk(&nft(vec![table]), &snapshot.net, &path, &[], &Ports::default())
 }
 
 /// Whether the first connection of everybody gets in.
@@ -151,18 +137,9 @@ fn chance_and_time_stay_open() {
 
 #[test]
 fn an_element_that_a_rule_makes_has_its_limit_whole() {
-    let set = |exprs: Vec<Expr>| Set {
-        name: "m".into(),
-        flags: 0,
-        key_len: 4,
-        fields: Vec::new(),
-        data_len: 0,
-        is_map: false,
-        object: None,
-        is_interval: false,
-        has_timeout: false,
-        elements: vec![Element { key: ElementKey::One(vec![10, 0, 0, 1]), data: None, exprs }],
-        exprs: Vec::new(),
+    let set = |exprs: Vec<Expr>| {
+        let element = Element { key: ElementKey::One(vec![10, 0, 0, 1]), data: None, exprs };
+        fixture::set("m", 4, vec![element])
     };
     let update = |negate, exprs: Vec<Expr>| Expr::Dynset { set: "m".into(), key: 0, data: None, op: 1, negate, exprs };
     let over = || limit(true, "1/hour burst 2 packets");

@@ -55,11 +55,9 @@ fn solicited_node(address: u128) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::facts::*;
-    use crate::judge::fixture::healthy;
+    use crate::judge::fixture::{filter, healthy, nft, table};
     use crate::judge::{Standing, judge, judge_ruleset, paths};
     use crate::plan::accept::{Deed, rules};
     use crate::plan::{Accept, Decision, Traffic, plan, words};
@@ -82,21 +80,10 @@ mod tests {
 
     /// One chain of table `inet t` (without rules of legacy) on a host whose uplink has neighbours.
     fn host(hook: Hook, policy: Policy, exprs: Vec<Vec<Expr>>) -> Snapshot {
-        let base = BaseChain { hook, kind: ChainKind::Filter, priority: 0, policy, devices: Vec::new() };
-        let rules = exprs.into_iter().map(|exprs| Rule { handle: None, comment: None, exprs }).collect();
-        let table = Table {
-            backend: Backend::Nft,
-            family: TableFamily::Inet,
-            name: "t".into(),
-            dormant: false,
-            owner: None,
-            chains: vec![Chain { name: "c".into(), base: Some(base), rules }],
-            sets: Vec::new(),
-        };
         let mut snapshot = healthy();
         let Seen::Present(links) = &mut snapshot.net.links else { panic!("no links") };
         links[0].arp = true;
-        snapshot.firewall.nft = Seen::Present(NftRules { generation: 1, tables: vec![table], raw: Arc::default() });
+        snapshot.firewall = nft(vec![table(vec![filter(hook, policy, exprs)], Vec::new())]);
         snapshot
     }
 

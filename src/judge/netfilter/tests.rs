@@ -1,11 +1,10 @@
 //! What the kernel cannot be asked: doubts, blame, and rules that nobody would load.
 
-use std::sync::Arc;
-
 use super::bytes::{Byte, REGISTERS, Regs};
 use super::flow::Doubt;
 use super::{Ports, trace, walk};
 use crate::facts::*;
+use crate::judge::fixture::{nft, table};
 use crate::judge::{Path, PathVerdict, Symptom};
 
 const RESPECT: &str = "f2b-*";
@@ -65,22 +64,7 @@ fn chain(name: &str, rules: Vec<Rule>) -> Chain {
 }
 
 fn firewall(chains: Vec<Chain>) -> Firewall {
-    let table = Table {
-        backend: Backend::Nft,
-        family: TableFamily::Inet,
-        name: "t".into(),
-        dormant: false,
-        owner: None,
-        chains,
-        sets: Vec::new(),
-    };
-    Firewall {
-        nft: Seen::Present(NftRules { generation: 1, tables: vec![table], raw: Arc::default() }),
-        legacy4: Seen::Absent,
-        legacy6: Seen::Absent,
-        ipsets: Seen::Absent,
-        outside: Vec::new(),
-    }
+    nft(vec![table(chains, Vec::new())])
 }
 
 fn judged(chains: Vec<Chain>) -> PathVerdict {

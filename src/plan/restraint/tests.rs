@@ -23,6 +23,24 @@ fn attempt(at: u64, what: &str, who: &str) -> Attempt {
     Attempt { at, what: vec![what.to_owned()], who: Some(who.to_owned()), undone: false }
 }
 
+#[test]
+fn what_an_account_has_mended_again_and_again_holds_back_nothing_else() {
+    let mut history = History::new(Vec::new(), 7);
+    for turn in 0..40 {
+        history.add(attempt(START + turn, &format!("{ACCOUNT}user{}", turn % 10), "chmod"));
+    }
+    let now = START + 60_000;
+    assert_eq!(history.leave(&policy(3), &plan(&["ssh.service"]), now), Leave::Go);
+    let seen = crate::facts::Owned { mode: 0o777, uid: 1000, gid: 1000 };
+    let step = Step::KeepWritersOut { account: "user3".into(), path: "/home/user3".into(), seen };
+    let own = Plan { id: "x".into(), steps: vec![step], declined: Vec::new() };
+    assert!(matches!(history.leave(&policy(3), &own, now), Leave::Open(_)));
+    for turn in 0..12 {
+        history.add(attempt(START + turn, &format!("{turn}.service"), "puppet"));
+    }
+    assert!(matches!(history.leave(&policy(3), &plan(&["ssh.service"]), now), Leave::Open(_)));
+}
+
 /// What is broken at a time, and when that changes next.
 trait World {
     fn broken(&self, now: u64) -> Option<&'static str>;
