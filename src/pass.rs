@@ -210,12 +210,20 @@ pub fn walk(
         };
         let id = plan.id.clone();
         let aim = Aim::of(policy, &snapshot, &now, &plan);
-        let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
+        let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. } | Step::RestartUnit { .. }));
+        let lets_go =
+            plan.steps.iter().any(|step| matches!(step, Step::ContinueProcess { .. } | Step::ThawUnit { .. }));
         let unbans = plan.steps.iter().any(|step| matches!(step, Step::Unban { .. }));
         // Where fail2ban does not do it, an accept before its rules lets them in.
         let past_fail2ban = || {
             let (mut snapshot, now) = look(host, policy);
             snapshot.owners.fail2ban_running = false;
+            (snapshot, now)
+        };
+        // What does not go on is restarted.
+        let past_standstill = || {
+            let (mut snapshot, now) = look(host, policy);
+            snapshot.sshd.let_go_in_vain = true;
             (snapshot, now)
         };
         report.planned(&plan);
@@ -250,6 +258,12 @@ pub fn walk(
                 decision = decide(&ask, &mut snapshot, &now, &new_id());
                 continue;
             }
+            Err(error) if lets_go => {
+                report.error = Some(chain(&error));
+                (snapshot, now) = past_standstill();
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                continue;
+            }
             Err(error) if unbans => {
                 report.error = Some(chain(&error));
                 (snapshot, now) = past_fail2ban();
@@ -267,6 +281,11 @@ pub fn walk(
             Ok(Verified::Confirmed { snapshot: seen, judgement }) => {
                 report.repaired(id, &judgement);
                 (snapshot, now) = (*seen, *judgement);
+                decision = decide(&ask, &mut snapshot, &now, &new_id());
+            }
+            Ok(Verified::RolledBack { why, .. }) if lets_go => {
+                report.error = Some(why);
+                (snapshot, now) = past_standstill();
                 decision = decide(&ask, &mut snapshot, &now, &new_id());
             }
             Ok(Verified::RolledBack { why, .. }) if unbans => {

@@ -230,6 +230,8 @@ fn works_on(step: &Step) -> Option<Gate> {
         Step::StartUnit { .. }
         | Step::ReloadUnit { .. }
         | Step::ContinueProcess { .. }
+        | Step::ThawUnit { .. }
+        | Step::RestartUnit { .. }
         | Step::EnableUnit { .. }
         | Step::EmergencySshd { .. }
         | Step::ListenBySocket { .. }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::healing::healing;
 use crate::chain;
-use crate::facts::Seen;
+use crate::facts::{Listener, Seen};
 use crate::host::{Call, Host};
 use crate::judge::Judgement;
 use crate::pass::{self, Ask, Outcome, Report};
@@ -182,11 +182,13 @@ impl Worker {
         let owners = snapshot.listeners.present().into_iter().flatten().filter_map(|l| l.owners.present());
         let listeners = owners.flatten().map(|o| o.pid).filter(|pid| *pid > 1).collect();
         let decision = pass::consider(&self.host, &self.state, &policy, &mut snapshot, &judgement, "look");
+        let sockets = snapshot.listeners.present().into_iter().flatten();
+        let undecided = sockets.filter_map(Listener::undecided).min();
         let mut looked = Looked {
             judgement,
             report: None,
             trigger,
-            again: None,
+            again: undecided.map(|left| Duration::from_millis(left.into())),
             waiting: None,
             stopped: None,
             error: None,
@@ -214,7 +216,7 @@ impl Worker {
             return looked;
         }
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. }));
+        let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. } | Step::RestartUnit { .. }));
         let healing = healing(&self.host, starts, reload);
         if let Some(again) = self.patience.ill(elapsed, healing) {
             looked.again = Some(Duration::from_millis(again - elapsed));

@@ -1,4 +1,4 @@
-//! A process that is stopped (SIGSTOP): to let it go on, and to stop it again.
+//! A process that stands still: to let it go on, and to stop it again; to end it where it does not do so by itself.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,7 +9,7 @@ use procfs::process::Process;
 use procfs::sys::kernel::random::boot_id;
 
 use super::StepError;
-use crate::host::{pidfd, signal};
+use crate::host::{end, pidfd, signal};
 use crate::record::Undo;
 
 /// A process that was seen stopped. Its descriptor is of no other, whoever has its number later.
@@ -18,6 +18,33 @@ pub struct Stopped {
     pid: i32,
     started: u64,
     boot: String,
+}
+
+/// A process that is to end. Its descriptor is of no other.
+pub struct Doomed {
+    process: OwnedFd,
+    pid: i32,
+}
+
+/// The process of this number, if it still has the name and nobody debugs it.
+pub fn doomed(pid: i32, name: &str) -> Result<Doomed, StepError> {
+    let changed = || StepError::Changed { what: format!("process {pid}") };
+    let process = open(pid).map_err(|source| StepError::Signal { pid, source })?.ok_or_else(changed)?;
+    let stat = Process::new(pid).and_then(|p| p.stat()).map_err(|_| changed())?;
+    match stat.state != 't' && stat.comm == name {
+        true => Ok(Doomed { process, pid }),
+        false => Err(changed()),
+    }
+}
+
+impl Doomed {
+    /// SIGKILL.
+    pub fn kill(&self) -> Result<(), StepError> {
+        match end(&self.process) {
+            Err(error) if error.raw_os_error() == Some(ESRCH) => Ok(()),
+            sent => sent.map_err(|source| StepError::Signal { pid: self.pid, source }),
+        }
+    }
 }
 
 /// The process of this number, if it still has the name and is stopped.
@@ -105,8 +132,14 @@ mod tests {
         assert_ne!(stat().state, 'T');
         stop_again(pid, started, &boot).unwrap();
         until(|state| state == 'T');
-        child.kill().unwrap();
+        let named = |name| doomed(pid, name);
+        assert!(matches!(named("sshd"), Err(StepError::Changed { .. })), "it has another name");
+        let process_to_end = named("sleep").unwrap();
+        // A stopped process ends by this, too.
+        process_to_end.kill().unwrap();
         child.wait().unwrap();
+        process_to_end.kill().unwrap();
+        assert!(matches!(named("sleep"), Err(StepError::Changed { .. })), "it has ended");
         stop_again(pid, started, &boot).unwrap();
         assert!(process.proceed().is_err());
     }

@@ -41,7 +41,10 @@ pub(super) fn words(step: &Step) -> String {
         Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
         Step::ContinueProcess { pid, .. } => format!("the signal to process {pid}"),
         Step::ReloadUnit { unit } => format!("the reload of {}", escape(unit)),
-        Step::ListenBySocket { unit, .. } => format!("the restart of {}", escape(unit)),
+        Step::ThawUnit { unit } => format!("the thawing of {}", escape(unit)),
+        Step::ListenBySocket { unit, .. } | Step::RestartUnit { unit, .. } => {
+            format!("the restart of {}", escape(unit))
+        }
         Step::EmergencySshd { .. } => "the start of an emergency sshd".into(),
         Step::EnableUnit { unit } => format!("the enabling of {}", escape(unit)),
         Step::StartUnit { unit, .. } => format!("the start of {}", escape(unit)),
@@ -211,6 +214,16 @@ impl<'a> Work<'a> {
                 let stopped = process::stopped(*pid, name)?;
                 self.begin(entry, stopped.undo())?;
                 stopped.proceed()?;
+            }
+            Step::ThawUnit { unit } => {
+                let run = units::invocation(self.host, unit)?;
+                self.begin(entry, Undo::Thawed { unit: unit.clone(), run })?;
+                units::thaw(self.host, unit)?;
+            }
+            Step::RestartUnit { unit, pid, name } => {
+                let old = process::doomed(*pid, name)?;
+                self.begin(entry, Undo::Restarted { unit: unit.clone() })?;
+                units::restart(self.host, unit, &old, self.sshd())?;
             }
             Step::ReloadUnit { unit } => {
                 self.begin(entry, Undo::Reload { unit: unit.clone() })?;

@@ -1,12 +1,14 @@
 //! Units, over systemd's D-Bus (org.freedesktop.systemd1(5)).
 
 use std::path::{Path, PathBuf};
+use std::thread::sleep as pause;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use zbus::Connection;
 use zbus::zvariant::{OwnedObjectPath, OwnedValue};
 
+use super::process::Doomed;
 use super::{StepError, tool};
 use crate::decode::systemctl_show;
 use crate::facts::escape;
@@ -22,6 +24,10 @@ const UNIT_FILES: &str = "/etc/systemd/system";
 /// How long systemd may take to answer, and how long a job may run.
 const DEADLINE: Duration = Duration::from_secs(15);
 const JOB: Duration = Duration::from_secs(10);
+/// How long a process that takes no connections has to end by itself, and how long its restart may take in all. systemd would wait
+/// for a minute and a half.
+const GRACE: Duration = Duration::from_secs(5);
+const RESTART: Duration = Duration::from_secs(20);
 
 /// What a unit is at the moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -272,6 +278,80 @@ pub fn reload(host: &Host, unit: &str, sshd: Option<&Path>) -> Result<(), StepEr
     }
 }
 
+/// Restarts a service whose main process takes no connections, after sshd's configuration was tested. It is one job of systemd's,
+/// which comes to its end also without this program.
+pub fn restart(host: &Host, unit: &str, old: &Doomed, sshd: Option<&Path>) -> Result<(), StepError> {
+    if let Some(sshd) = sshd {
+        test(host, sshd)?;
+    }
+    let bus = has_bus(host);
+    match bus {
+        true => talk(host, async |bus| manage(bus, "RestartUnit", &(unit, "replace")).await.map(drop))?,
+        false => systemctl(host, &["--no-block", "restart", unit]).map(drop)?,
+    }
+    let begin = Instant::now();
+    let mut killed = false;
+    let state = loop {
+        let (state, at_work) = match bus {
+            true => talk(host, async |bus| {
+                let path = load(bus, unit).await?;
+                let job = job(bus, &path).await?;
+                Ok((now(bus, &path).await?, job))
+            })?,
+            false => {
+                let jobs = systemctl(host, &["list-jobs", "--no-legend", "--no-pager", unit])?;
+                (shown(host, unit)?, !jobs.stdout.trim_ascii().is_empty())
+            }
+        };
+        let begun = |word: &str| state.words.starts_with(word);
+        if (!at_work && !begun("activating") && !begun("deactivating")) || begin.elapsed() >= RESTART {
+            break state;
+        }
+        if !killed && begun("deactivating") && begin.elapsed() >= GRACE {
+            old.kill()?;
+            killed = true;
+        }
+        pause(Duration::from_millis(50));
+    };
+    match state.active {
+        true => Ok(()),
+        false => Err(StepError::Unit { unit: escape(unit), state: escape(&state.words) }),
+    }
+}
+
+/// What systemd calls this run of a unit; no other, before or after, has the same name.
+pub fn invocation(host: &Host, unit: &str) -> Result<String, StepError> {
+    if !has_bus(host) {
+        let output = systemctl(host, &["show", "--value", "--property=InvocationID", unit])?;
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    talk(host, async |bus| {
+        let path = load(bus, unit).await?;
+        let id: Vec<u8> = property(bus, &path, "InvocationID").await?.try_into()?;
+        Ok(id.iter().map(|byte| format!("{byte:02x}")).collect())
+    })
+}
+
+/// Lets a frozen unit go on.
+pub fn thaw(host: &Host, unit: &str) -> Result<(), StepError> {
+    freezer(host, unit, ("ThawUnit", "thaw"))
+}
+
+/// Freezes a unit again, if it is still the run of it that was thawed.
+pub fn freeze_again(host: &Host, unit: &str, run: &str) -> Result<(), StepError> {
+    match invocation(host, unit)? == run && state(host, unit)?.active {
+        true => freezer(host, unit, ("FreezeUnit", "freeze")),
+        false => Ok(()),
+    }
+}
+
+fn freezer(host: &Host, unit: &str, (method, verb): (&str, &str)) -> Result<(), StepError> {
+    match has_bus(host) {
+        true => talk(host, async |bus| manage(bus, method, &unit).await.map(drop)),
+        false => systemctl(host, &[verb, unit]).map(drop),
+    }
+}
+
 /// After its configuration was put back: a unit that runs reads it again, one that has died of the other is started.
 pub fn reload_back(host: &Host, unit: &str) -> Result<(), StepError> {
     match state(host, unit)?.active {
@@ -349,13 +429,19 @@ async fn now(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusError
     })
 }
 
+/// Whether a job is at work on a unit.
+async fn job(bus: &Connection, path: &OwnedObjectPath) -> Result<bool, BusError> {
+    let job: (u32, OwnedObjectPath) = property(bus, path, "Job").await?.try_into()?;
+    Ok(job.0 != 0)
+}
+
 /// The unit's state when no job is at work on it any more, or when the time is up.
 async fn settled(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusError> {
     let end = Instant::now() + JOB;
     loop {
-        let job: (u32, OwnedObjectPath) = property(bus, path, "Job").await?.try_into()?;
+        let job = job(bus, path).await?;
         let state = now(bus, path).await?;
-        let at_work = job.0 != 0 || state.words.starts_with("activating") || state.words.starts_with("deactivating");
+        let at_work = job || state.words.starts_with("activating") || state.words.starts_with("deactivating");
         if !at_work || Instant::now() >= end {
             return Ok(state);
         }

@@ -62,6 +62,7 @@ impl Check {
         {
             return context.told(&answer);
         }
+        context.outwait(&host, &policy);
         let (judgement, decision) = pass::check(&host, &policy);
         let disk = disk::About::of(&host, &judgement);
         let hold = StateDir::of(&host).hold(&host).ok().flatten();

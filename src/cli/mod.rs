@@ -32,8 +32,9 @@ use thiserror::Error;
 use crate::agent::AgentError;
 use crate::host::{Host, LockError, ReplaceError};
 use crate::judge::AdmittedError;
+use crate::observe::outwait;
 use crate::pass::PassError;
-use crate::policy::{Mistake, Policy};
+use crate::policy::{Mistake, Mode, Policy};
 use crate::record::{RecordError, UndoError};
 use crate::rehearse::drill::DrillError;
 use crate::rehearse::ruleset::RulesetError;
@@ -237,6 +238,20 @@ impl Context {
         }
         let now = report.get("after").or(report.get("before")).unwrap_or(report);
         Ok(Status::of_word(now.get("verdict").and_then(Value::as_str).unwrap_or_default()))
+    }
+
+    /// Waits, and says so, where it is not known yet whether sshd takes a connection that waits for it.
+    fn outwait(&self, host: &Host, policy: &Policy) {
+        if host.mounted_at().is_some() || policy.sshd.mode == Mode::Off {
+            return;
+        }
+        outwait(&policy.ssh.ports, |seconds| {
+            let words = format!(
+                "ssh-rescue: a connection waits for sshd; whether it is taken is known in {seconds} s at most\n"
+            );
+            // Who cannot be told waits all the same.
+            let _ = io::stderr().write_all(Screen::of_stderr().fit(&words).as_bytes());
+        });
     }
 
     fn people(&self, text: &str) -> Result<(), CliError> {

@@ -40,6 +40,7 @@ impl Repair {
                 Err(_) => {}
             }
         }
+        context.outwait(&host, &policy);
         let report = pass::repair(&host, &StateDir::of(&host), &policy, self.dry_run)?;
         if context.json {
             context.machine(&report)?;

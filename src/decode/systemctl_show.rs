@@ -24,6 +24,7 @@ pub fn units(text: &[u8]) -> Vec<Unit> {
             result: property("Result"),
             main_pid: property("MainPID").parse().unwrap_or(0),
             fragment_path: property("FragmentPath"),
+            kill_mode: property("KillMode"),
             socket: None,
         });
     }

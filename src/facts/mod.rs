@@ -129,6 +129,7 @@ impl Snapshot {
                 files: SshdFiles::default(),
                 logins: Logins::default(),
                 start_failed: None,
+                let_go_in_vain: false,
                 trials: Vec::new(),
             },
             wrappers: Wrappers { allow: Seen::Absent, deny: Seen::Absent, lists: Vec::new() },

@@ -98,13 +98,54 @@ pub struct Listener {
     /// Connections that wait to be accepted, and how many may.
     pub queued: u32,
     pub backlog: u32,
+    /// How long the one of them has waited that came first, in milliseconds, as far as the kernel tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<u32>,
     pub owners: Seen<Vec<SocketOwner>>,
     /// What the program said first to a connection from this host, at most 255 bytes; asked only of one that is no SSH server
     /// by its name.
     pub greeting: Option<String>,
 }
 
+/// A connection that is made, and that the program behind its listener has not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub port: u16,
+    /// The kernel's own name of the connection, which no other has in the same boot.
+    pub cookie: u64,
+    pub local: IpAddr,
+    pub interface: Option<u32>,
+    /// Since it was made, in milliseconds.
+    pub age: u32,
+}
+
 impl Listener {
+    /// A program that lets a connection wait for so long, in milliseconds, takes none: three clients, one after the other, would
+    /// have given up after ten seconds each.
+    pub const PATIENCE: u32 = 30_000;
+    /// A program that is well takes a connection sooner, in milliseconds.
+    const PROMPT: u32 = 2_000;
+
+    /// How long, in milliseconds, until it is known that an SSH server takes no connections, if it does not take the one that
+    /// has waited for longer than usual by then.
+    pub fn undecided(&self) -> Option<u32> {
+        let is_server = |o: &SocketOwner| o.is_ssh_server() || o.pid == 1;
+        let doubtful = self.waits.filter(|waits| (Self::PROMPT..Self::PATIENCE).contains(waits))?;
+        self.owners.present()?.iter().any(is_server).then(|| Self::PATIENCE - doubtful)
+    }
+
+    /// Whether the connection may be one of this socket's.
+    pub fn takes(&self, waiting: &Waiting) -> bool {
+        self.port == waiting.port
+            && self.serves(Family::of(waiting.local), waiting.local)
+            && self.interface.is_none_or(|own| Some(own) == waiting.interface)
+    }
+
+    /// The kernel's order of preference among sockets that all fit (`compute_score` of net/ipv4/inet_hashtables.c).
+    pub fn rank(&self, family: Family) -> (bool, bool, bool) {
+        (self.interface.is_some(), !self.address.is_unspecified(), Family::of(self.address) == family)
+    }
+
     /// Whether a connection of `family` to `local` on its port would be given to this socket.
     pub fn serves(&self, family: Family, local: IpAddr) -> bool {
         match (self.address, family) {
@@ -126,6 +167,12 @@ pub struct SocketOwner {
     pub unit: Option<String>,
     /// One letter as in /proc/PID/stat: `T` is stopped.
     pub state: char,
+    /// Its control group is frozen (cgroups(7)), or one above it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub frozen: bool,
+    /// How many other processes are in its control group; None where that is not known.
+    #[serde(skip)]
+    pub beside: Option<usize>,
 }
 
 impl SocketOwner {

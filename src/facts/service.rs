@@ -28,6 +28,8 @@ pub struct Sshd {
     pub logins: Logins,
     /// Why its unit did not come up when it was started a moment ago.
     pub start_failed: Option<String>,
+    /// One that stood still was let go on a moment ago, and took no client all the same.
+    pub let_go_in_vain: bool,
     /// Answers to the planner's questions, in their order.
     pub trials: Vec<Trial>,
 }
@@ -206,6 +208,9 @@ pub struct Unit {
     pub result: String,
     pub main_pid: u32,
     pub fragment_path: String,
+    /// Whom systemd ends when it stops a service: control-group, mixed, process, none. Empty where it does not say.
+    #[serde(skip)]
+    pub kill_mode: String,
     /// Of a socket unit, as far as systemd says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<SocketUnit>,

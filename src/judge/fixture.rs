@@ -123,13 +123,14 @@ pub fn listener(address: &str, port: u16) -> Listener {
         inode: 7,
         queued: 0,
         backlog: 128,
+        waits: None,
         owners: Seen::Present(vec![owner(612, "sshd", "/usr/sbin/sshd")]),
         greeting: None,
     }
 }
 
 pub fn owner(pid: i32, name: &str, exe: &str) -> SocketOwner {
-    SocketOwner { pid, name: name.into(), exe: Some(exe.into()), unit: None, state: 'S' }
+    SocketOwner { pid, name: name.into(), exe: Some(exe.into()), unit: None, state: 'S', frozen: false, beside: None }
 }
 
 pub fn unit(name: &str, active: &str, file: &str) -> Unit {
@@ -142,6 +143,7 @@ pub fn unit(name: &str, active: &str, file: &str) -> Unit {
         result: "success".into(),
         main_pid: 0,
         fragment_path: String::new(),
+        kill_mode: String::new(),
         socket: None,
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Blame, Finding, Gate, Path, PathVerdict, Severity, Symptom, paths};
-use crate::facts::{AddrSet, Family, Listener, Seen, Snapshot, SocketOwner, escape};
+use crate::facts::{AddrSet, Listener, Seen, Snapshot, SocketOwner, escape};
 use crate::policy::{Mode, Policy};
 
 /// What a connection on one path meets.
@@ -35,7 +35,7 @@ pub fn listener(verdict: &mut PathVerdict, snapshot: &Snapshot) {
 pub fn taker(path: &Path, snapshot: &Snapshot) -> Option<String> {
     let listeners = snapshot.listeners.present()?;
     let fitting = listeners.iter().filter(|l| fits(l, path));
-    fitting.max_by_key(|l| rank(l, path.family)).map(described)
+    fitting.max_by_key(|l| l.rank(path.family)).map(described)
 }
 
 /// Whether an SSH server listens on the port somewhere that is not only this host itself, and runs.
@@ -85,11 +85,11 @@ fn service(path: &Path, snapshot: &Snapshot) -> Service {
         Seen::Unreadable(why) => return Service::Unknown(format!("listening sockets: {why}")),
     };
     let fitting = |l: &&Listener| fits(l, path);
-    let Some(best) = listeners.iter().filter(fitting).map(|l| rank(l, path.family)).max() else {
+    let Some(best) = listeners.iter().filter(fitting).map(|l| l.rank(path.family)).max() else {
         return missing(path, listeners);
     };
     // Several of one rank share the port (SO_REUSEPORT): a connection may be given to any of them.
-    let mut services = listeners.iter().filter(fitting).filter(|l| rank(l, path.family) == best);
+    let mut services = listeners.iter().filter(fitting).filter(|l| l.rank(path.family) == best);
     let first = services.next().map_or(Service::Served, |l| served(l, snapshot));
     let rest: Vec<Service> = services.map(|l| served(l, snapshot)).collect();
     match rest.iter().all(|s| *s == first) {
@@ -104,12 +104,6 @@ fn fits(listener: &Listener, path: &Path) -> bool {
         && listener.interface.is_none_or(|i| i == path.ifindex)
 }
 
-/// The kernel's order of preference among sockets that all fit (`compute_score` of net/ipv4/inet_hashtables.c).
-fn rank(listener: &Listener, family: Family) -> (bool, bool, bool) {
-    let own_family = Family::of(listener.address) == family;
-    (listener.interface.is_some(), !listener.address.is_unspecified(), own_family)
-}
-
 fn missing(path: &Path, listeners: &[Listener]) -> Service {
     let elsewhere: Vec<String> = listeners.iter().filter(|l| l.port == path.port).map(described).collect();
     if elsewhere.is_empty() {
@@ -120,10 +114,52 @@ fn missing(path: &Path, listeners: &[Listener]) -> Service {
     Service::Missing { code: "sshd.listener.address", symptom: Symptom::Refused, words }
 }
 
+/// Why an SSH server that holds a socket takes no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standstill {
+    /// By a signal, or by a debugger.
+    Stopped,
+    /// By the freezer of control groups.
+    Frozen,
+    /// It takes none, whatever the cause.
+    Wedged,
+}
+
+/// Whether the SSH server of a socket stands still, and which it is.
+pub fn standstill<'a>(listener: &'a Listener, snapshot: &Snapshot) -> Option<(Standstill, &'a SocketOwner)> {
+    let mut servers: Vec<&SocketOwner> = listener.owners.present()?.iter().filter(|o| is_server(o, snapshot)).collect();
+    // systemd takes no connection of a socket while the service runs that it has given it to.
+    if servers.iter().any(|o| o.pid != 1) {
+        servers.retain(|o| o.pid != 1);
+    }
+    let server = *servers.first()?;
+    if servers.iter().all(|o| o.frozen) {
+        return Some((Standstill::Frozen, server));
+    }
+    if servers.iter().all(|o| o.frozen || matches!(o.state, 'T' | 't')) {
+        return Some((Standstill::Stopped, server));
+    }
+    listener.waits.filter(|&waits| waits >= Listener::PATIENCE).map(|_| (Standstill::Wedged, server))
+}
+
 /// What becomes of a connection that the kernel gives to this socket.
 fn served(listener: &Listener, snapshot: &Snapshot) -> Service {
     // `sk_acceptq_is_full` of include/net/sock.h: full is more than the backlog.
-    if listener.backlog > 0 && listener.queued > listener.backlog {
+    let full = listener.backlog > 0 && listener.queued > listener.backlog;
+    if let Some((standstill, server)) = standstill(listener, snapshot) {
+        let (code, why) = match standstill {
+            Standstill::Stopped => ("sshd.listener.stopped", "is stopped".to_owned()),
+            Standstill::Frozen => ("sshd.listener.frozen", "is frozen (its control group lets it not run)".to_owned()),
+            Standstill::Wedged => {
+                let waits = listener.waits.unwrap_or_default() / 1000;
+                ("sshd.listener.wedged", format!("takes no connection: one has waited for it for {waits} s"))
+            }
+        };
+        let symptom = if full { Symptom::TimedOut } else { Symptom::NoBanner };
+        let words = format!("{} (pid {}) holds {} and {why}", escape(&server.name), server.pid, socket(listener));
+        return Service::Missing { code, symptom, words };
+    }
+    if full {
         let words = format!(
             "the accept queue of {} is full ({} wait, {} may): it takes no more connections",
             described(listener),
@@ -139,19 +175,13 @@ fn served(listener: &Listener, snapshot: &Snapshot) -> Service {
         }
         Seen::Unreadable(why) => return Service::Unknown(format!("who holds {}: {why}", socket(listener))),
     };
-    let Some(server) = owners.iter().find(|o| is_server(o, snapshot)) else {
-        // sslh, haproxy, inetd and their like hand the connection on to one.
-        if listener.greeting.as_deref().is_some_and(|g| g.starts_with("SSH-")) {
-            return Service::Served;
-        }
-        let words = format!("{} is held by a program that is no SSH server: {}", socket(listener), names(owners));
-        return Service::Missing { code: "sshd.listener.stranger", symptom: Symptom::NoBanner, words };
-    };
-    if owners.iter().filter(|o| is_server(o, snapshot)).all(|o| matches!(o.state, 'T' | 't')) {
-        let words = format!("{} (pid {}) holds {} and is stopped", escape(&server.name), server.pid, socket(listener));
-        return Service::Missing { code: "sshd.listener.stopped", symptom: Symptom::NoBanner, words };
+    // sslh, haproxy, inetd and their like hand the connection on to one.
+    let greets = listener.greeting.as_deref().is_some_and(|g| g.starts_with("SSH-"));
+    if greets || owners.iter().any(|o| is_server(o, snapshot)) {
+        return Service::Served;
     }
-    Service::Served
+    let words = format!("{} is held by a program that is no SSH server: {}", socket(listener), names(owners));
+    Service::Missing { code: "sshd.listener.stranger", symptom: Symptom::NoBanner, words }
 }
 
 /// An SSH server, or systemd that starts one for each connection or at the first (ssh.socket).
@@ -319,6 +349,49 @@ mod tests {
         let queued = |queued| with(vec![Listener { queued, ..socket("0.0.0.0", 22) }]);
         assert_eq!(seen(&queued(128))[0], "served");
         assert_eq!(seen(&queued(129))[0], "sshd.listener.queue-full");
+    }
+
+    #[test]
+    fn an_sshd_that_takes_no_connection_is_wedged() {
+        let waits = |waits| Listener { queued: 1, waits: Some(waits), ..socket("0.0.0.0", 22) };
+        assert_eq!(seen(&with(vec![waits(Listener::PATIENCE - 1)]))[0], "served");
+        assert_eq!(seen(&with(vec![waits(Listener::PATIENCE)]))[0], "sshd.listener.wedged");
+        // Why it is full counts for more than that it is; what clients see is another thing.
+        let full = with(vec![Listener { queued: 129, ..waits(Listener::PATIENCE) }]);
+        let Service::Missing { code, symptom, words } = served(&full.listeners.present().unwrap()[0], &full) else {
+            panic!("served")
+        };
+        assert_eq!((code, symptom), ("sshd.listener.wedged", Symptom::TimedOut));
+        assert_eq!(words, "sshd (pid 612) holds 0.0.0.0:22 and takes no connection: one has waited for it for 30 s");
+        // A stopped one lets everybody wait, and others are no business of this.
+        let with_owner = |owner| with(vec![Listener { owners: Seen::Present(vec![owner]), ..waits(60_000) }]);
+        let stopped = SocketOwner { state: 't', ..owner(612, "sshd", "/usr/sbin/sshd") };
+        assert_eq!(seen(&with_owner(stopped))[0], "sshd.listener.stopped");
+        assert_eq!(seen(&with_owner(owner(9, "nginx", "/usr/sbin/nginx")))[0], "sshd.listener.stranger");
+    }
+
+    #[test]
+    fn an_sshd_in_a_frozen_control_group_gives_no_banner() {
+        let sshd = owner(612, "sshd", "/usr/sbin/sshd");
+        let frozen = SocketOwner { frozen: true, ..sshd.clone() };
+        let held = |owners: Vec<SocketOwner>| with(vec![owned("0.0.0.0", owners)]);
+        assert_eq!(seen(&held(vec![frozen.clone()]))[0], "sshd.listener.frozen");
+        assert_eq!(seen(&held(vec![frozen.clone(), sshd]))[0], "served");
+        // systemd, which has given it the socket, does not take connections in its place.
+        let mut snapshot = held(vec![owner(1, "systemd", "/usr/lib/systemd/systemd"), frozen]);
+        snapshot.sshd.units = Seen::Present(vec![unit("ssh.socket", "active", "enabled")]);
+        assert_eq!(seen(&snapshot)[0], "sshd.listener.frozen");
+    }
+
+    #[test]
+    fn a_connection_that_waits_is_doubtful_only_for_a_while() {
+        let waits = |waits| Listener { waits, ..socket("0.0.0.0", 22) }.undecided();
+        assert_eq!(
+            [None, Some(1_999), Some(2_000), Some(29_000), Some(30_000)].map(waits),
+            [None, None, Some(28_000), Some(1_000), None]
+        );
+        let nginx = Listener { waits: Some(5_000), ..owned("0.0.0.0", vec![owner(9, "nginx", "/usr/sbin/nginx")]) };
+        assert_eq!(nginx.undecided(), None);
     }
 
     #[test]

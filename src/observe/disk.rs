@@ -36,6 +36,7 @@ pub fn disk(host: &Host, policy: &Policy) -> Snapshot {
         files: sshd_files::files(host),
         logins: logins::logins(host, None),
         start_failed: None,
+        let_go_in_vain: false,
         trials: Vec::new(),
     };
     let answer = ask(host, &seen, &[], &change);
@@ -142,6 +143,7 @@ fn unit(host: &Host, name: &str) -> Option<Unit> {
         result: "success".to_owned(),
         main_pid: 0,
         fragment_path: path.to_string_lossy().into_owned(),
+        kill_mode: String::new(),
         socket: name.ends_with(".socket").then(|| socket(host, name)),
     })
 }
@@ -202,6 +204,8 @@ fn listeners(sshd: &Sshd) -> Seen<Vec<Listener>> {
         exe,
         unit: Some(unit.to_owned()),
         state: 'S',
+        frozen: false,
+        beside: None,
     };
     if let Some((unit, socket)) = socket.and_then(|unit| Some((unit, unit.socket.as_ref()?))) {
         let owner = owner(1, "systemd", None, &unit.name);
@@ -225,6 +229,7 @@ fn listener(place: SocketAddr, v6_only: bool, owner: SocketOwner) -> Listener {
         inode: 0,
         queued: 0,
         backlog: 0,
+        waits: None,
         owners: Seen::Present(vec![owner]),
         greeting: None,
     }

@@ -20,13 +20,12 @@ mod units;
 mod wrappers;
 mod written;
 
-use std::collections::HashSet;
 use std::thread;
 
-use crate::facts::{Listener, Owners, Seen, Snapshot, Sshd};
+use crate::facts::{Owners, Snapshot, Sshd};
 use crate::host::Host;
 use crate::policy::Policy;
-use processes::Processes;
+pub use listeners::outwait;
 pub use resources::disk_of;
 
 /// One look at the host, or at a disk. What waits for the kernel or for others (the ruleset, sshd's own test, D-Bus) runs side by side.
@@ -38,7 +37,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
         let units = beside(scope, || units::units(host));
         let firewalld = beside(scope, || owners::firewalld(host));
         let firewall = beside(scope, || firewall::firewall(host));
-        let (listeners, processes) = listeners(&policy.ssh.ports);
+        let (listeners, processes) = listeners::with_owners(&policy.ssh.ports);
         let daemons = processes.sshd.clone();
         let program = beside(scope, move || sshd::program(host, &daemons));
         let net = net::net(host);
@@ -69,6 +68,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
                 files: sshd_files::files(host),
                 logins: logins::logins(host, program.settings.present()),
                 start_failed: None,
+                let_go_in_vain: false,
                 trials: Vec::new(),
                 settings: program.settings,
                 processes: processes.sshd,
@@ -82,22 +82,6 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
         snapshot.written = written::written(host, &snapshot);
         snapshot
     })
-}
-
-/// Who listens on these ports.
-fn listeners(ports: &[u16]) -> (Seen<Vec<Listener>>, Processes) {
-    match listeners::listeners(ports) {
-        Ok(mut sockets) => {
-            let inodes: HashSet<u64> = sockets.iter().map(|l| l.inode).collect();
-            let processes = Processes::walk(&inodes);
-            for socket in &mut sockets {
-                socket.owners = processes.owners(socket.inode);
-                socket.greeting = listeners::greeting(socket);
-            }
-            (Seen::Present(sockets), processes)
-        }
-        Err(error) => (Seen::Unreadable(crate::chain(&error)), Processes::walk(&HashSet::new())),
-    }
 }
 
 /// What runs beside the caller, or has run already.

@@ -1,11 +1,15 @@
 //! One walk over /proc: who holds a socket, which sshd runs, who of the rules' owners runs.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
 
-use procfs::ProcError;
 use procfs::process::{FDTarget, Process, Stat, all_processes};
+use procfs::{ProcError, ProcessCGroup};
 
 use crate::facts::{self, Seen, SocketOwner};
+
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// What the walk found.
 #[derive(Debug, Default)]
@@ -80,7 +84,10 @@ impl Processes {
             return;
         }
         let facts::Process { pid, name, exe, state, .. } = described(process, stat);
-        let owner = SocketOwner { pid, name, exe, unit: unit(process), state };
+        let group = group(process);
+        let (unit, frozen) = (group.as_ref().and_then(unit), group.as_ref().is_some_and(is_frozen));
+        let beside = group.as_ref().and_then(|group| beside(group, pid));
+        let owner = SocketOwner { pid, name, exe, unit, state, frozen, beside };
         for inode in held {
             self.holders.entry(inode).or_default().push(owner.clone());
         }
@@ -93,11 +100,36 @@ fn described(process: &Process, stat: &Stat) -> facts::Process {
     facts::Process { pid: stat.pid, name: stat.comm.clone(), exe, state: stat.state, title }
 }
 
-/// The systemd unit that a process belongs to: the last part of its cgroup that is a unit's name.
-fn unit(process: &Process) -> Option<String> {
-    let groups = process.cgroups().ok()?;
-    // The unified hierarchy, else any of cgroup v1.
-    let group = groups.0.iter().find(|g| g.hierarchy == 0).or(groups.0.first())?;
+/// Where systemd keeps a process: in the unified hierarchy, else in any of cgroup v1.
+fn group(process: &Process) -> Option<ProcessCGroup> {
+    let mut groups = process.cgroups().ok()?.0;
+    let unified = groups.iter().position(|g| g.hierarchy == 0 && g.pathname != "/");
+    let systemd = || groups.iter().position(|g| g.controllers.iter().any(|c| c == "name=systemd"));
+    let place = unified.or_else(systemd).unwrap_or(0);
+    (place < groups.len()).then(|| groups.swap_remove(place))
+}
+
+/// The systemd unit of a control group: the last part that is a unit's name.
+fn unit(group: &ProcessCGroup) -> Option<String> {
     let ends = [".service", ".socket", ".scope"];
     group.pathname.split('/').rev().find(|part| ends.iter().any(|e| part.ends_with(e))).map(str::to_owned)
+}
+
+/// Whether the kernel lets none of a control group's processes run. Version 1 has a hierarchy of its own for that, where systemd
+/// freezes nothing.
+fn is_frozen(group: &ProcessCGroup) -> bool {
+    group.hierarchy == 0 && read(group, "cgroup.events").is_some_and(|text| text.lines().any(|l| l == "frozen 1"))
+}
+
+/// How many others are in the control group.
+fn beside(group: &ProcessCGroup, pid: i32) -> Option<usize> {
+    let all = read(group, "cgroup.procs")?;
+    Some(all.lines().filter(|l| l.parse() != Ok(pid)).count())
+}
+
+/// A file of a control group, from where systemd mounts the hierarchy that it keeps its units in (file-hierarchy(7)).
+fn read(group: &ProcessCGroup, file: &str) -> Option<String> {
+    let mounts: &[&str] = if group.hierarchy == 0 { &["", "unified"] } else { &["systemd"] };
+    let folder = group.pathname.trim_start_matches('/');
+    mounts.iter().find_map(|mount| fs::read_to_string(Path::new(CGROUPS).join(mount).join(folder).join(file)).ok())
 }

@@ -32,7 +32,7 @@ pub fn units(host: &Host) -> Seen<Vec<Unit>> {
 }
 
 fn shown(host: &Host) -> Seen<Vec<Unit>> {
-    let properties = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,FragmentPath";
+    let properties = "--property=Id,LoadState,ActiveState,SubState,UnitFileState,Result,MainPID,FragmentPath,KillMode";
     let mut args = vec!["show", "--no-pager", properties];
     args.extend(UNITS);
     match host.run(&Call::new("systemctl", &args)) {
@@ -87,6 +87,7 @@ async fn unit(bus: &Connection, name: &str) -> Result<(Unit, Vec<String>), BusEr
         result: self::text(&own, "Result"),
         main_pid: own.get("MainPID").and_then(|v| u32::try_from(v).ok()).unwrap_or(0),
         fragment_path: text("FragmentPath"),
+        kill_mode: self::text(&own, "KillMode"),
         socket: name.ends_with(".socket").then(|| socket(&all, &own)),
     };
     Ok((unit, list(&all, "DropInPaths")))

@@ -126,6 +126,13 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         Step::ListenBySocket { .. } => code.starts_with("sshd.listener.") || code == "sshd.socket.listen",
         Step::StartUnit { unit, .. } => code == "sshd.listener.none" || (critical && named() == Some(unit)),
         Step::ContinueProcess { .. } => matches!(code, "sshd.listener.stopped" | "sshd.process.stopped"),
+        Step::ThawUnit { .. } => code == "sshd.listener.frozen",
+        Step::RestartUnit { .. } => {
+            matches!(
+                code,
+                "sshd.listener.wedged" | "sshd.listener.frozen" | "sshd.listener.stopped" | "sshd.process.stopped"
+            )
+        }
         Step::ReloadUnit { .. } => critical && code.starts_with("sshd.listener."),
         Step::EmergencySshd { .. } => code == "sshd.listener.none",
         Step::EnableUnit { .. } => code == "sshd.unit.disabled" || (critical && code == "sshd.listener.none"),

@@ -194,6 +194,8 @@ fn thing(step: &Step) -> Option<String> {
         Step::MakeUser { name, .. } => format!("the user {}", escape(name)),
         Step::StartUnit { unit, .. }
         | Step::ReloadUnit { unit }
+        | Step::ThawUnit { unit }
+        | Step::RestartUnit { unit, .. }
         | Step::EnableUnit { unit }
         | Step::ListenBySocket { unit, .. } => escape(unit),
         Step::Flush | Step::Disable { .. } => "the firewall".to_owned(),

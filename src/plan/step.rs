@@ -142,6 +142,17 @@ pub enum Step {
         pid: i32,
         name: String,
     },
+    /// Let a service go on that is frozen (systemd's ThawUnit).
+    ThawUnit {
+        unit: String,
+    },
+    /// Restart the service of a process that takes no connections, after `sshd -t`; its sessions live on. The process is
+    /// killed where it does not end by itself.
+    RestartUnit {
+        unit: String,
+        pid: i32,
+        name: String,
+    },
     /// Let a running daemon read its configuration again, after `sshd -t`; its sessions live on.
     ReloadUnit {
         unit: String,

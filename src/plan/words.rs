@@ -65,6 +65,14 @@ impl Step {
             Step::ContinueProcess { pid, name } => {
                 vec![format!("let {} (pid {pid}), which is stopped, go on (SIGCONT)", escape(name))]
             }
+            Step::ThawUnit { unit } => vec![format!("let systemd thaw {}, which is frozen", escape(unit))],
+            Step::RestartUnit { unit, pid, name } => {
+                vec![format!(
+                    "restart {} (after `sshd -t`), whose {} (pid {pid}) takes no connections; sessions stay",
+                    escape(unit),
+                    escape(name)
+                )]
+            }
             Step::ReloadUnit { unit } => {
                 vec![format!("let {} read its configuration again (after `sshd -t`)", escape(unit))]
             }

@@ -160,6 +160,15 @@ pub enum Undo {
         started: u64,
         boot: String,
     },
+    /// The unit was frozen in that run of it before it was thawed.
+    Thawed {
+        unit: String,
+        run: String,
+    },
+    /// The unit was restarted because its process took no connections: nothing brings that one back.
+    Restarted {
+        unit: String,
+    },
     /// An emergency sshd was started.
     Emergency,
     /// The unit was not started by a boot.

@@ -105,6 +105,8 @@ fn on_disk(undo: &Undo) -> OnDisk {
         | Undo::Reload { .. }
         | Undo::Socket { .. }
         | Undo::Continued { .. }
+        | Undo::Thawed { .. }
+        | Undo::Restarted { .. }
         | Undo::Emergency
         | Undo::Unit { masked: false, .. }
         | Undo::Rulesets { .. } => OnDisk::Gone,
@@ -171,6 +173,8 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Reload { unit } => units::reload_back(host, unit),
         Undo::Socket { unit, active, services, restart } => units::listen_back(host, unit, *active, services, *restart),
         Undo::Continued { pid, started, boot } => process::stop_again(*pid, *started, boot),
+        Undo::Thawed { unit, run } => units::freeze_again(host, unit, run),
+        Undo::Restarted { .. } => Ok(()),
         Undo::Emergency => emergency::stop(host),
         Undo::Enabled { unit } => units::set_enabled(host, unit, false),
         Undo::Links { links } => links::take_back(host, links),

@@ -8,6 +8,7 @@ use super::booted::Booted;
 use super::client::SOMEBODY;
 use super::lockouts::Lockout;
 use super::service::{install, journal, status, wait};
+use super::sshd::WEDGE;
 use super::walk::expect;
 
 /// A lock-out under the service.
@@ -114,8 +115,31 @@ pub fn stopped(host: &Booted) -> Result<(), String> {
     host.sh("pid=$(systemctl show -p MainPID --value ssh); kill -STOP $pid
              until grep -q '^State:.T' /proc/$pid/status; do sleep 0.1; done
              nft add table inet mine");
+    mended(host)
+}
+
+fn mended(host: &Booted) -> Result<(), String> {
     wait("the repair", || status(host)["status"]["last_repair"].is_object())
         .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
     wait("a banner for a client", || host.wire.see(SOMEBODY) == [Sight::Banner; 2])
         .map_err(|e| format!("{e}\n{}", journal(host)))
+}
+
+/// Nor does a kernel announce that a control group is frozen.
+pub fn frozen(host: &Booted) -> Result<(), String> {
+    install(host)?;
+    host.sh("systemctl freeze ssh; nft add table inet mine");
+    mended(host)
+}
+
+/// One look sees a client wait, and says when to look again.
+pub fn wedged(host: &Booted) -> Result<(), String> {
+    install(host)?;
+    host.sh(WEDGE);
+    expect("a client", &host.wire.see(SOMEBODY), &[Sight::NoBanner; 2])?;
+    host.sh("sleep 1; nft add table inet mine");
+    // It is as well as ever to who asks.
+    expect("the agent", &status(host)["agent"], &true.into())?;
+    host.sh("sleep 25");
+    mended(host)
 }

@@ -66,6 +66,8 @@ fn main() -> ExitCode {
             );
         }
         row("agent: sshd, stopped by a signal", Box::new(|host| Ok(agent::stopped(&host)?)));
+        row("agent: sshd, frozen with its unit", Box::new(|host| Ok(agent::frozen(&host)?)));
+        row("agent: sshd, which takes no connections", Box::new(|host| Ok(agent::wedged(&host)?)));
         row("agent: what it hands over", Box::new(|host| Ok(agent::handed_over(&host)?)));
         row("agent: the service and its socket", Box::new(|host| Ok(agent::service(host)?)));
         for meant in MEANT.iter().chain(sshd::OTHERS) {
@@ -93,6 +95,8 @@ fn main() -> ExitCode {
         row("rescue: sshd, its next start", Box::new(|host| Ok(sshd::next_start(&host)?)));
         row("rescue: sshd, its unit is broken", Box::new(|host| Ok(sshd::emergency(&host)?)));
         row("rescue: modes that make sshd ignore keys", Box::new(|host| Ok(logins::modes(&host)?)));
+        row("rescue: sshd, which takes no connections", Box::new(|host| Ok(sshd::wedged(&host)?)));
+        row("rescue: sshd, which does not go on", Box::new(|host| Ok(sshd::unmoved(&host)?)));
         row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
         row("broken: a D-Bus that hangs", Box::new(|host| Ok(broken::hanging_bus(&host)?)));
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));

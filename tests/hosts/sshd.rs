@@ -70,6 +70,13 @@ pub const FAULTS: &[Lockout] = &[
         "pid=$(systemctl show -p MainPID --value ssh); kill -STOP $pid; until grep -q '^State:.T' /proc/$pid/status; do sleep 0.1; done",
         [NoBanner; 2],
     ),
+    lockout("sshd, frozen with its unit", "systemctl freeze ssh", [NoBanner; 2]),
+    lockout(
+        "sshd, frozen past systemd",
+        "group=/sys/fs/cgroup$(systemctl show -p ControlGroup --value ssh)
+         echo 1 >$group/cgroup.freeze; until grep -qx 'frozen 1' $group/cgroup.events; do sleep 0.1; done",
+        [NoBanner; 2],
+    ),
     lockout("sshd, stopped and disabled", "systemctl disable --now ssh", [Refused; 2]),
     lockout(
         "RHEL's sshd.service, with a bad option in the crypto policy",
@@ -136,6 +143,24 @@ pub const OTHERS: &[Meant] = &[
         sees: &[(SOMEBODY, [Banner; 2])],
         verdict: "at-risk",
         refuses: None,
+    },
+    Meant {
+        name: "an sshd that somebody debugs",
+        make: "systemd-run --unit=debugger python3 -c \"import ctypes, time
+ctypes.CDLL(None).ptrace(16, $(systemctl show -p MainPID --value ssh), 0, 0); time.sleep(600)\"
+               until grep -q '^State:.t' /proc/$(systemctl show -p MainPID --value ssh)/status; do sleep 0.1; done",
+        sees: &[(SOMEBODY, [NoBanner; 2])],
+        verdict: "blocked",
+        refuses: Some("sshd.listener.stopped"),
+    },
+    Meant {
+        name: "an sshd of no unit, which takes no connections",
+        make: "systemctl stop ssh; mkdir -p /run/sshd; setsid /usr/sbin/sshd
+               until pid=$(cat /run/sshd.pid); do sleep 0.1; done; prlimit --pid $pid --nofile=4:4
+               timeout 1 bash -c 'exec 3<>/dev/tcp/127.0.0.1/22; head -c 1 <&3' || :; sleep 32",
+        sees: &[(SOMEBODY, [NoBanner; 2])],
+        verdict: "blocked",
+        refuses: Some("sshd.listener.wedged"),
     },
     Meant {
         name: "another process on port 22",
@@ -224,4 +249,64 @@ pub fn sessions(host: &Booted) -> Result<(), String> {
     expect("it is answered after the repair", &lines.last().copied(), &Some("6"))
         .map_err(|e| format!("{e}\n{said}"))?;
     expect("a client after the repair", &host.wire.see(SOMEBODY), &[Banner; 2])
+}
+
+/// sshd runs, holds the port, and can take no connection any more: it has as many files open as it may.
+pub const WEDGE: &str = "prlimit --pid $(systemctl show -p MainPID --value ssh) --nofile=4:4";
+
+/// An sshd that takes no connections is restarted, and who is connected stays so. Nothing brings the old one back.
+pub fn wedged(host: &Booted) -> Result<(), String> {
+    let script = format!(
+        "exec 3<>/dev/tcp/127.0.0.1/22; read -r -u 3 banner; echo \"$banner\"; {WEDGE}
+         until [ -e /run/repaired ]; do sleep 0.2; done
+         printf 'SSH-2.0-x\\r\\n' >&3; head -c 6 <&3 | wc -c >/run/answered"
+    );
+    host.sh("sed -i '1i LoginGraceTime 0' /etc/ssh/sshd_config; systemctl restart ssh");
+    host.sh(&format!("systemd-run --unit=client bash -c '{}'", script.replace('\'', "'\\''")));
+    host.sh(
+        "until grep -q '^Max open files *4 ' /proc/$(systemctl show -p MainPID --value ssh)/limits; do sleep 0.1; done",
+    );
+    let pid = host.sh("systemctl show -p MainPID --value ssh");
+    expect("a client before", &host.wire.see(SOMEBODY), &[NoBanner; 2])?;
+    let waits = host.run("ssh-rescue check");
+    expect("it says that it waits", &waits.complaint().contains("a connection waits for sshd"), &true)
+        .map_err(|e| format!("{e}: {}", waits.complaint()))?;
+    let check = host.rescue(&["check"]);
+    let seen = (text(&check["verdict"]), text(&check["symptom"]));
+    expect("check", &seen, &("blocked".to_owned(), "no-banner".to_owned())).map_err(|e| told(&e, &check))?;
+    let codes: Vec<String> = check["findings"].as_array().into_iter().flatten().map(|f| text(&f["code"])).collect();
+    expect("its finding", &codes.contains(&"sshd.listener.wedged".to_owned()), &true).map_err(|e| told(&e, &check))?;
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    let steps: Vec<String> =
+        report["plan"]["steps"].as_array().into_iter().flatten().map(|s| text(&s["kind"])).collect();
+    expect("the steps", &steps, &vec!["restart-unit".to_owned()]).map_err(|e| told(&e, &report))?;
+    expect("a client after", &host.wire.see(SOMEBODY), &[Banner; 2]).map_err(|e| told(&e, &report))?;
+    expect("the old sshd is gone", &host.run(&format!("kill -0 {pid}")).ok(), &false)?;
+    host.sh("touch /run/repaired; until [ -s /run/answered ]; do sleep 0.1; done");
+    expect("who was connected is answered", &host.sh("cat /run/answered").trim(), &"6")?;
+    let again = host.rescue(&["repair"]);
+    expect("repairing again", &text(&again["outcome"]), &"healthy".to_owned()).map_err(|e| told(&e, &again))?;
+    undo_all(host)?;
+    expect("a client after the undo", &host.wire.see(SOMEBODY), &[Banner; 2])
+}
+
+/// A stopped one that takes nobody once it goes on is restarted, and killed where it does not end when it is told to.
+pub fn unmoved(host: &Booted) -> Result<(), String> {
+    host.sh("mkdir -p /etc/systemd/system/ssh.service.d
+             printf '[Service]\nKillSignal=SIGCONT\n' >/etc/systemd/system/ssh.service.d/mine.conf
+             systemctl daemon-reload");
+    host.sh(WEDGE);
+    let pid = host.sh("pid=$(systemctl show -p MainPID --value ssh); kill -STOP $pid; echo $pid");
+    expect("a client before", &host.wire.see(SOMEBODY), &[NoBanner; 2])?;
+    host.sh("sleep 31");
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    let history = host.rescue(&["history"]);
+    let repairs = history["repairs"].as_array().into_iter().flatten();
+    let mut phases: Vec<String> = repairs.map(|r| text(&r["phase"])).collect();
+    phases.sort_unstable();
+    expect("what was tried", &phases, &["confirmed", "rolled-back"].map(str::to_owned).to_vec())?;
+    expect("a client after", &host.wire.see(SOMEBODY), &[Banner; 2]).map_err(|e| told(&e, &report))?;
+    expect("the old sshd is gone", &host.run(&format!("kill -0 {pid}")).ok(), &false)
 }

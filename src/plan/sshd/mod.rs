@@ -10,7 +10,7 @@ mod files;
 mod listen;
 pub(super) mod logins;
 mod socket;
-mod stopped;
+mod standstill;
 #[cfg(test)]
 mod tests;
 mod unit;
@@ -100,7 +100,7 @@ impl Attempt<'_> {
         if let Some(why) = &self.snapshot.sshd.start_failed {
             return Err(("sshd.unit.failed", why.clone()));
         }
-        if self.proceed(lacking)? {
+        if self.set_going(lacking)? {
             return Ok(());
         }
         let settings = self.ready()?;
@@ -157,6 +157,8 @@ impl Attempt<'_> {
             code,
             "sshd.listener.stranger"
                 | "sshd.listener.stopped"
+                | "sshd.listener.frozen"
+                | "sshd.listener.wedged"
                 | "sshd.not-to-be-run"
                 | "sshd.unit.masked"
                 | "sshd.binary.missing"

@@ -284,8 +284,108 @@ fn a_stopped_sshd_is_let_go_on_and_a_traced_one_is_left() {
     };
     let step = Step::ContinueProcess { pid: 612, name: "sshd".into() };
     assert_eq!(planned(with('T'), &Policy::default(), &[]), Ok(vec![step]));
+    // Where that was in vain, it is restarted; and a debugger's stays.
+    let again = |state| {
+        let mut snapshot = unit_of_sshd(with(state));
+        snapshot.sshd.let_go_in_vain = true;
+        planned(snapshot, &Policy::default(), &[])
+    };
+    assert_eq!(again('T'), Ok(vec![restart()]));
+    assert!(again('t').unwrap_err().contains("a debugger holds"));
     let refusal = planned(with('t'), &Policy::default(), &[]).unwrap_err();
     assert!(refusal.contains("sshd.listener.stopped") && refusal.contains("a debugger holds"), "{refusal}");
     let report = parse("[sshd]\nmode = \"report\"\n").unwrap();
     assert!(planned(with('T'), &report, &[]).is_err());
+}
+
+/// The service runs the process that listens, as Debian's does.
+fn unit_of_sshd(mut snapshot: Snapshot) -> Snapshot {
+    let service = Unit { main_pid: 612, kill_mode: "process".into(), ..unit("ssh.service", "active", "enabled") };
+    snapshot.sshd.units = Seen::Present(vec![service]);
+    for owner in owners(&mut snapshot) {
+        owner.unit = Some("ssh.service".into());
+    }
+    snapshot
+}
+
+fn owners(snapshot: &mut Snapshot) -> impl Iterator<Item = &mut SocketOwner> {
+    let Seen::Present(listeners) = &mut snapshot.listeners else { panic!("no listeners") };
+    listeners.iter_mut().flat_map(|socket| match &mut socket.owners {
+        Seen::Present(owners) => owners,
+        _ => panic!("no owners"),
+    })
+}
+
+fn restart() -> Step {
+    Step::RestartUnit { unit: "ssh.service".into(), pid: 612, name: "sshd".into() }
+}
+
+fn wedged() -> Snapshot {
+    let mut snapshot = unit_of_sshd(healthy());
+    let Seen::Present(listeners) = &mut snapshot.listeners else { panic!("no listeners") };
+    listeners.iter_mut().for_each(|socket| socket.waits = Some(31_000));
+    snapshot
+}
+
+#[test]
+fn a_wedged_sshd_is_restarted_once_its_test_passes() {
+    assert_eq!(planned(wedged(), &Policy::default(), &[]), Ok(vec![restart()]));
+    let mut broken = wedged();
+    broken.sshd.files.config = vec![file(MAIN, "Port 22\nBogus yes\n")];
+    let bad = "/etc/ssh/sshd_config: line 2: Bad configuration option: Bogus";
+    broken.sshd.test = Seen::Present(said(&[bad]));
+    let steps = planned(broken, &Policy::default(), &[(&[], everywhere())]).unwrap();
+    assert!(matches!(steps[..], [Step::WriteFile { .. }, Step::RestartUnit { .. }]), "{steps:?}");
+    let report = parse("[sshd]\nmode = \"report\"\n").unwrap();
+    assert!(planned(wedged(), &report, &[]).is_err());
+    let emergency = parse("[sshd]\nemergency = true\n").unwrap();
+    let mut alone = wedged();
+    alone.sshd.units = Seen::Present(vec![unit("ssh.service", "active", "enabled")]);
+    assert!(planned(alone, &emergency, &[]).unwrap_err().contains("no unit of sshd's runs sshd (pid 612)"));
+}
+
+#[test]
+fn a_wedged_sshd_is_left_where_a_restart_would_end_more_than_it() {
+    let refused = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = wedged();
+        change(&mut snapshot);
+        planned(snapshot, &Policy::default(), &[])
+    };
+    let with_mode = |mode: &'static str, beside| {
+        refused(&move |snapshot| {
+            let Seen::Present(units) = &mut snapshot.sshd.units else { panic!("no units") };
+            units[0].kill_mode = mode.into();
+            owners(snapshot).for_each(|o| o.beside = beside);
+        })
+    };
+    assert_eq!(with_mode("control-group", Some(0)), Ok(vec![restart()]));
+    for (mode, beside, why) in [
+        ("control-group", Some(1), "would end sessions"),
+        ("mixed", None, "would end sessions"),
+        ("none", Some(0), "would not end sshd"),
+        ("", Some(0), "would not end sshd"),
+    ] {
+        let refusal = with_mode(mode, beside).unwrap_err();
+        assert!(refusal.contains("sshd.listener.wedged") && refusal.contains(why), "{mode}: {refusal}");
+    }
+    let state = |state| refused(&move |snapshot| owners(snapshot).for_each(|o| o.state = state)).unwrap_err();
+    assert!(state('t').contains("a debugger holds") && state('D').contains("no signal reaches it"));
+    let lock = "/var/lib/dpkg/lock-frontend";
+    let upgrade = refused(&|snapshot| snapshot.resources.package_manager = Some(lock.into())).unwrap_err();
+    assert!(upgrade.contains(lock), "{upgrade}");
+    let elsewhere = refused(&|snapshot| owners(snapshot).for_each(|o| o.unit = Some("session-1.scope".into())));
+    assert!(elsewhere.unwrap_err().contains("no unit of sshd's"));
+}
+
+#[test]
+fn a_frozen_sshd_is_thawed_through_its_unit() {
+    let mut snapshot = unit_of_sshd(healthy());
+    owners(&mut snapshot).for_each(|o| o.frozen = true);
+    let thaw = Step::ThawUnit { unit: "ssh.service".into() };
+    assert_eq!(planned(snapshot.clone(), &Policy::default(), &[]), Ok(vec![thaw]));
+    snapshot.sshd.let_go_in_vain = true;
+    assert_eq!(planned(snapshot.clone(), &Policy::default(), &[]), Ok(vec![restart()]));
+    snapshot.sshd.let_go_in_vain = false;
+    owners(&mut snapshot).for_each(|o| o.unit = Some("session-1.scope".into()));
+    assert!(planned(snapshot, &Policy::default(), &[]).unwrap_err().contains("is no unit of sshd's"));
 }

@@ -8,5 +8,6 @@ use ssh_rescue_fuzz::messages;
 fuzz_target!(|bytes: &[u8]| {
     for message in messages(bytes) {
         let _ = message.get(16..).and_then(sock_diag::listener);
+        let _ = message.get(16..).and_then(|body| sock_diag::waiting(body, 22));
     }
 });

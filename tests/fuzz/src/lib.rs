@@ -123,7 +123,15 @@ pub fn host(wrappers: Wrappers, test: Seen<ConfigTest>, settings: Seen<Settings>
     let binary = Binary { path: "/usr/sbin/sshd".into(), needed: vec!["libwrap.so.0".into()], version: None };
     let process =
         Process { pid: 7, name: "sshd".into(), title: String::new(), exe: Some("/usr/sbin/sshd".into()), state: 'S' };
-    let owner = SocketOwner { pid: 7, name: "sshd".into(), exe: Some("/usr/sbin/sshd".into()), unit: None, state: 'S' };
+    let owner = SocketOwner {
+        pid: 7,
+        name: "sshd".into(),
+        exe: Some("/usr/sbin/sshd".into()),
+        unit: None,
+        state: 'S',
+        frozen: false,
+        beside: None,
+    };
     let listener = |address| Listener {
         address,
         port: 22,
@@ -132,6 +140,7 @@ pub fn host(wrappers: Wrappers, test: Seen<ConfigTest>, settings: Seen<Settings>
         inode: 1,
         queued: 0,
         backlog: 128,
+        waits: None,
         owners: Seen::Present(vec![owner.clone()]),
         greeting: None,
     };
