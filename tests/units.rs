@@ -38,7 +38,7 @@ fn systemd_has_nothing_to_say_against_the_units() {
     let folder = units();
     let paths: Vec<String> =
         fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()).collect();
-    assert_eq!(paths.len(), 3, "{paths:?}");
+    assert_eq!(paths.len(), 4, "{paths:?}");
     let mut args = vec!["verify", "--man=no"];
     args.extend(paths.iter().map(String::as_str));
     let Some((good, said)) = analyze(&args) else { return };

@@ -5,7 +5,7 @@ use crate::facts::escape;
 /// How far up it is looked.
 const GENERATIONS: usize = 4;
 /// Programs that do what others tell them.
-const TOOLS: [&str; 12] = [
+const TOOLS: [&str; 15] = [
     "nft",
     "iptables",
     "ip6tables",
@@ -14,6 +14,9 @@ const TOOLS: [&str; 12] = [
     "iptables-nft-re",
     "ip6tables-nft-r",
     "xtables-nft-mul",
+    "iptables-legacy",
+    "ip6tables-legac",
+    "xtables-legacy-",
     "iptables-nft",
     "ip6tables-nft",
     "ebtables",

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::bus::Signals;
 use super::journal::{Event, Journal};
-use super::legacy::Legacy;
+use super::legacy::{Changed, Legacy};
 use super::notify::Notify;
 use super::socket::{Asked, Request};
 use super::status::{PolicyState, Status};
@@ -145,12 +145,15 @@ impl Core {
     }
 
     pub fn woken(&mut self, wake: Wake) {
+        let who = wake.who().map(|changer| changer.name.clone());
+        // Itself, or a tool that has ended, so that nobody knows who ran it.
+        let reloads = |name: &str| name == "firewalld" || self.firewalld && name.contains("tables-resto");
+        if who.as_deref().is_some_and(reloads) {
+            self.reload = Some(Instant::now());
+        }
         match &wake {
-            Wake::Rules(Some(changer)) if changer.name == "firewalld" => self.reload = Some(Instant::now()),
-            // A tool that has ended, so that nobody knows who ran it.
-            Wake::Rules(Some(changer)) if self.firewalld && changer.name.contains("tables-resto") => {
-                self.reload = Some(Instant::now());
-            }
+            // Whether they are this host's tables is not known yet.
+            Wake::Suspected(suspect) => return self.legacy.suspect(suspect.clone()),
             Wake::Reloaded => self.reload = None,
             Wake::Deaf { source, why } => {
                 self.journal.say(Event::Deaf, &format!("{source} is not listened to any more: {why}"), &[]);
@@ -161,10 +164,6 @@ impl Core {
         // While a repair is at work the changes are its own.
         let own = matches!(self.current, Some((Kind::Repair { dry_run: false, .. }, ..)));
         if let Some(what) = wake.words().filter(|_| !own) {
-            let who = match &wake {
-                Wake::Rules(Some(changer)) => Some(changer.name.clone()),
-                _ => None,
-            };
             // The first of a burst, unless a later one has a name.
             if self.trigger.as_ref().is_none_or(|t| t.who.is_none() && who.is_some()) {
                 self.trigger = Some(Trigger { what, who });
@@ -176,12 +175,20 @@ impl Core {
     /// When something is to be done although nothing happens.
     pub fn next(&self) -> Instant {
         let settled = self.settle.due().map(|at| self.began + Duration::from_millis(at));
-        [settled, self.again, self.legacy.next(), Some(self.sweep)].into_iter().flatten().min().unwrap_or(self.sweep)
+        [settled, self.again, self.legacy.next(self.current.is_some()), Some(self.sweep)]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.sweep)
     }
 
     pub fn tick(&mut self, now: Instant) {
-        if self.legacy.next().is_some_and(|at| at <= now) && self.legacy.changed(&self.setup.host) {
-            self.woken(Wake::Legacy);
+        let busy = self.current.is_some();
+        if self.legacy.next(busy).is_some_and(|at| at <= now)
+            && let Some(Changed { by }) = self.legacy.changed(&self.setup.host)
+        {
+            // A tool that the repair ran is nobody to blame.
+            self.woken(Wake::Legacy(by.filter(|_| !busy)));
         }
         let swept = self.sweep <= now;
         if swept {
@@ -294,12 +301,14 @@ impl Core {
                 if let Ok(report) = &*report {
                     let trigger = waiting.iter().find_map(Request::trigger);
                     self.repaired(report, trigger);
+                    self.legacy.acquit();
                     self.settle.changed(self.elapsed());
                 }
                 let report = Rc::new(*report);
                 waiting.into_iter().for_each(|request| request.repaired(&report));
             }
             Done::Undone(undone) => {
+                self.legacy.acquit();
                 self.settle.changed(self.elapsed());
                 waiting.into_iter().for_each(|request| request.undone(&undone));
             }
@@ -344,11 +353,12 @@ impl Core {
         if let Some(error) = &looked.error {
             self.journal.say(Event::Failed, &format!("no repair: {error}"), &[]);
         }
-        if looked.report.is_some() || !self.legacy.changed(&self.setup.host) {
-            return;
+        if looked.report.is_some() {
+            self.legacy.acquit();
+        } else if let Some(Changed { by }) = self.legacy.changed(&self.setup.host) {
+            // They changed while the look was under way.
+            self.woken(Wake::Legacy(by));
         }
-        // They changed while the look was under way.
-        self.settle.changed(self.elapsed());
     }
 
     /// The policy file has changed, or somebody says so (SIGHUP).

@@ -10,6 +10,7 @@
 //! nothing runs but the sweep, and where iptables-legacy has tables, a cheap poll of them.
 #![forbid(unsafe_code)]
 
+mod audit;
 mod bus;
 mod changer;
 mod core;
@@ -34,7 +35,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 
-use crate::host::Host;
+use crate::host::{Host, passed};
 use crate::judge::Judgement;
 use crate::pass::Report;
 use crate::plan::Decision;
@@ -110,9 +111,10 @@ async fn live(setup: Setup) -> Result<(), AgentError> {
     let (done, mut results) = unbounded_channel();
     let (requests, mut asked) = unbounded_channel();
     let mut files = wake::Files::new(&setup.policy_file).map_err(AgentError::Watch)?;
-    let listener = socket::listener(setup.state.run())?;
+    let passed = passed();
+    let listener = socket::listener(passed.listener, setup.state.run())?;
     let mut core = Core::new(setup, wakes.clone(), done)?;
-    wake::hear(&wakes);
+    wake::hear(&wakes, passed.audit);
     let access = Rc::new(socket::Access::new(core.policy(), core.status(), core.faces()));
     spawn_local(socket::serve(listener, access, core.state(), requests));
     core.begin();

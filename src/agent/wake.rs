@@ -2,13 +2,17 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, spawn_local};
 
+use super::audit;
 use super::changer::{Changer, parent};
+use super::legacy::Suspect;
+use crate::decode::audit::rules_changed;
 use crate::decode::nft;
 use crate::facts::escape;
 use crate::host::{Changed, Heard, Hearing, Watch, pidfd, readable};
@@ -18,8 +22,10 @@ use crate::host::{Changed, Heard, Hearing, Watch, pidfd, readable};
 pub enum Wake {
     /// nf_tables; who did it where the kernel said so.
     Rules(Option<Changer>),
-    /// iptables-legacy was at work.
-    Legacy,
+    /// iptables-legacy was at work; who it was where audit said so.
+    Legacy(Option<Changer>),
+    /// The same, here or in another network namespace: the tables tell.
+    Suspected(Suspect),
     /// Links, addresses, routes.
     Network,
     File(PathBuf),
@@ -44,16 +50,23 @@ impl Wake {
     /// `changed by ufw (pid 811)`
     pub fn words(&self) -> Option<String> {
         match self {
-            Wake::Rules(Some(changer)) => Some(changer.words()),
+            Wake::Rules(Some(changer)) | Wake::Legacy(Some(changer)) => Some(changer.words()),
             Wake::Rules(None) => Some("the rules changed".to_owned()),
-            Wake::Legacy => Some("iptables-legacy was run".to_owned()),
+            Wake::Legacy(None) => Some("iptables-legacy was run".to_owned()),
             Wake::Network => Some("links, addresses or routes changed".to_owned()),
             Wake::File(path) => Some(format!("{} changed", escape(&path.to_string_lossy()))),
             Wake::Policy => Some("the policy changed".to_owned()),
             Wake::Bus(what) => Some(format!("{what} changed")),
             Wake::Reloaded => Some("firewalld was reloaded".to_owned()),
             Wake::Ended(pid) => Some(format!("process {pid}, which listened, ended")),
-            Wake::Lost | Wake::Deaf { .. } => None,
+            Wake::Suspected(_) | Wake::Lost | Wake::Deaf { .. } => None,
+        }
+    }
+
+    pub fn who(&self) -> Option<&Changer> {
+        match self {
+            Wake::Rules(changer) | Wake::Legacy(changer) => changer.as_ref(),
+            _ => None,
         }
     }
 }
@@ -83,45 +96,52 @@ const DEFAULTS: [&str; 5] = [
     "/etc/sysconfig/nftables.conf",
 ];
 
-/// Listens to the kernel's groups.
-pub fn hear(wakes: &UnboundedSender<Wake>) {
-    for (source, open) in
-        [("nf_tables", Hearing::rules as fn() -> io::Result<Hearing>), ("rtnetlink", Hearing::network)]
-    {
-        let wakes = wakes.clone();
-        spawn_local(async move {
-            if let Err(error) = listen(source, open, &wakes).await {
-                let _ = wakes.send(Wake::Deaf { source, why: error.to_string() });
-            }
-        });
+/// Listens to the kernel's groups; to audit's by the socket that was handed over, or as far as this process may.
+pub fn hear(wakes: &UnboundedSender<Wake>, audit: Option<OwnedFd>) {
+    keep("nf_tables", Hearing::rules(), rules, wakes);
+    keep("rtnetlink", Hearing::network(), |_| vec![Wake::Network], wakes);
+    let audit = audit.map(Hearing::audit).or_else(|| Hearing::own_audit().ok().map(Ok));
+    if let Some(hearing) = audit {
+        keep("audit", hearing, audited, wakes);
     }
 }
 
-async fn listen(
-    source: &'static str,
-    open: fn() -> io::Result<Hearing>,
-    wakes: &UnboundedSender<Wake>,
-) -> io::Result<()> {
-    let mut hearing = readable(open()?)?;
+fn keep(source: &'static str, hearing: io::Result<Hearing>, means: Means, wakes: &UnboundedSender<Wake>) {
+    let wakes = wakes.clone();
+    spawn_local(async move {
+        if let Err(error) = listen(hearing, means, &wakes).await {
+            let _ = wakes.send(Wake::Deaf { source, why: error.to_string() });
+        }
+    });
+}
+
+/// What the messages of a datagram mean.
+type Means = fn(&[Vec<u8>]) -> Vec<Wake>;
+
+async fn listen(hearing: io::Result<Hearing>, means: Means, wakes: &UnboundedSender<Wake>) -> io::Result<()> {
+    let mut hearing = readable(hearing?)?;
     loop {
         let mut ready = hearing.readable_mut().await?;
         match ready.get_inner_mut().hear()? {
             Heard::Nothing => ready.clear_ready(),
             Heard::Lost => drop(wakes.send(Wake::Lost)),
-            Heard::Messages(_) if source == "rtnetlink" => drop(wakes.send(Wake::Network)),
-            Heard::Messages(messages) => {
-                for (pid, name) in messages.iter().filter_map(|m| nft::changer(m)) {
-                    // The program's own changes are looked at by the repair that makes them.
-                    if Path::new(&format!("/proc/self/task/{pid}")).exists() {
-                        continue;
-                    }
-                    let _ = wakes.send(Wake::Rules(Some(Changer::of(pid, &name, parent))));
-                }
-            }
+            Heard::Messages(messages) => means(&messages).into_iter().for_each(|wake| drop(wakes.send(wake))),
         }
         // A flood of messages must not keep the socket's clients from their turn.
         tokio::task::yield_now().await;
     }
+}
+
+fn rules(messages: &[Vec<u8>]) -> Vec<Wake> {
+    let changers = messages.iter().filter_map(|m| nft::changer(m));
+    // The program's own changes are looked at by the repair that makes them.
+    let others = changers.filter(|(pid, _)| !Path::new(&format!("/proc/self/task/{pid}")).exists());
+    others.map(|(pid, name)| Wake::Rules(Some(Changer::of(pid, &name, parent)))).collect()
+}
+
+fn audited(messages: &[Vec<u8>]) -> Vec<Wake> {
+    let changes = messages.iter().filter_map(|message| rules_changed(message));
+    changes.filter_map(|change| audit::means(change, audit::place)).collect()
 }
 
 /// Watches the files that decide, and the policy.
@@ -176,7 +196,7 @@ impl Files {
         let within = |folder: &str| path.starts_with(folder);
         match path.parent().map(Path::to_owned) {
             _ if path == self.policy || Some(path) == self.policy.parent() => Some(Wake::Policy),
-            _ if path == Path::new(LOCK) => Some(Wake::Legacy),
+            _ if path == Path::new(LOCK) => Some(Wake::Legacy(None)),
             _ if path == Path::new(SYSTEM_BUS) => Some(Wake::Bus("the system bus")),
             Some(parent) if parent == Path::new("/etc") => {
                 let counts = FILES.iter().chain(&FOLDERS).any(|known| path == Path::new(known));

@@ -13,6 +13,7 @@ use crate::facts::{
 const VALID_HOOKS: usize = 32;
 const HOOK_ENTRY: usize = 36;
 const UNDERFLOW: usize = 56;
+const NUM_ENTRIES: usize = 76;
 
 /// `struct xt_entry_match` and `struct xt_entry_target`: size, name, revision, then the data.
 const EXTENSION_NAME: usize = 2;
@@ -57,6 +58,11 @@ const IPV6: Layout = Layout {
     target_offset: 140,
     matches: 168,
 };
+
+/// How many entries the kernel says a table has, those that name chains and end it included.
+pub fn number(raw: &RawLegacy) -> Option<u32> {
+    Fields(&raw.info).u32(NUM_ENTRIES)
+}
 
 /// Decodes a table; None where it is not one. `raw_first`: the raw table was loaded with `raw_before_defrag`.
 pub fn table(family: Family, raw: &RawLegacy, raw_first: bool) -> Option<Table> {

@@ -3,6 +3,7 @@
 
 #[cfg(test)]
 mod any_bytes;
+pub mod audit;
 pub mod hosts_access;
 pub mod interfaces;
 pub mod ipset;

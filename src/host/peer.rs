@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{getsockopt, sockopt};
 
 /// The first descriptor that is handed over (sd_listen_fds(3)).
 const FIRST: i32 = 3;
+/// More than these have no meaning here.
+const MOST: u32 = 16;
 /// More supplementary groups than NGROUPS_MAX nobody has.
 const GROUPS: usize = 65536;
 
@@ -51,17 +52,53 @@ impl Peer {
     }
 }
 
-/// The listening socket that systemd hands over, if it does. To be called once.
-pub fn passed_listener() -> Option<UnixListener> {
+/// Sockets that systemd hands over (sd_listen_fds(3)); each is known by what it is.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// The control socket.
+    pub listener: Option<UnixListener>,
+    /// A netlink(7) socket of audit's.
+    pub audit: Option<OwnedFd>,
+}
+
+/// What systemd hands over, if it does. To be called once.
+pub fn passed() -> Passed {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    if number("LISTEN_PID") != Some(std::process::id()) || number("LISTEN_FDS").is_none_or(|count| count == 0) {
-        return None;
+    let mut passed = Passed::default();
+    if number("LISTEN_PID") != Some(std::process::id()) {
+        return passed;
     }
-    // SAFETY: systemd hands this descriptor over to this process (LISTEN_PID), and nobody else in it takes it.
-    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
-    fcntl(&socket, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    let listener = UnixListener::from(socket);
-    listener.local_addr().ok().map(|_| listener)
+    for raw in (FIRST..).take(number("LISTEN_FDS").map_or(0, |count| count.min(MOST) as usize)) {
+        // SAFETY: systemd hands this descriptor over to this process (LISTEN_PID), and nobody else in it takes it; one that
+        // cannot be set is none.
+        let socket = unsafe {
+            if libc::fcntl(raw, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+                continue;
+            }
+            OwnedFd::from_raw_fd(raw)
+        };
+        if is_audit(&socket) {
+            passed.audit = Some(socket);
+        } else {
+            let listener = UnixListener::from(socket);
+            passed.listener = passed.listener.or_else(|| listener.local_addr().ok().map(|_| listener));
+        }
+    }
+    passed
+}
+
+fn is_audit(socket: &OwnedFd) -> bool {
+    let option = |name| {
+        let mut value: libc::c_int = 0;
+        let mut length = size_of_val(&value) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `length` bytes, which is what `value` has, and then the length to `length`.
+        let got = unsafe {
+            let value = (&raw mut value).cast();
+            libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, value, &mut length)
+        };
+        (got == 0).then_some(value)
+    };
+    option(libc::SO_DOMAIN) == Some(libc::AF_NETLINK) && option(libc::SO_PROTOCOL) == Some(libc::NETLINK_AUDIT)
 }
 
 /// A descriptor of a process that becomes readable when it ends (pidfd_open(2)).
@@ -98,6 +135,19 @@ mod tests {
         let peer = Peer::of(&one).unwrap();
         assert_eq!((peer.uid, peer.pid), (nix::unistd::geteuid().as_raw(), std::process::id() as i32));
         assert!(peer.groups.contains(&nix::unistd::getegid().as_raw()));
+    }
+
+    #[test]
+    fn a_socket_of_audits_is_known_by_what_it_is() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+        let open = |protocol| socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol);
+        assert!(!is_audit(&open(SockProtocol::NetlinkRoute).unwrap()));
+        // A kernel without audit has none.
+        if let Ok(audit) = open(SockProtocol::NetlinkAudit) {
+            assert!(is_audit(&audit));
+        }
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(!is_audit(&one.into()));
     }
 
     #[test]

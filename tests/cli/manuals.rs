@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 /// Of the last change to what the pages say.
-const DATE: &str = "2026-11-25";
+const DATE: &str = "2026-11-27";
 const EXIT_STATUS: &str = ".SH \"EXIT STATUS\"\n\
     0 clients can connect, or the verb did what it was asked for; 1 they can, but something is at risk; 2 they cannot; 3 it is not known, or the\n\
     verb itself failed.\n";
@@ -16,6 +16,22 @@ const FILES: &str = ".SH FILES\n\
     .TP\n.I /etc/ssh\\-rescue/policy.toml\nthe policy; see\n.BR ssh\\-rescue\\-policy.toml (5).\n\
     .TP\n.I /var/lib/ssh\\-rescue\nwhat was repaired, and what takes it back.\n\
     .TP\n.I /run/ssh\\-rescue\nthe lock of a repair, the state and the control socket of the agent.\n";
+
+/// Of the page of `agent`.
+const WAKES: &str = ".SH \"WHAT WAKES IT\"\n\
+    Events, and once a minute a clock:\n\
+    .IP \\(bu 2\nnf_tables' own announcements, which name the process that changed the rules;\n\
+    .IP \\(bu 2\nlinks, addresses, routes and routing rules;\n\
+    .IP \\(bu 2\nthe files of sshd, TCP wrappers, ufw, firewalld and the rules that a boot loads, and the policy;\n\
+    .IP \\(bu 2\nfirewalld's and systemd's signals on D\\-Bus;\n\
+    .IP \\(bu 2\nthe end of a process that listens where clients come in;\n\
+    .IP \\(bu 2\nof iptables\\-legacy, which announces nothing, the lock file\n.I /run/xtables.lock\nand, where there are such tables, a\n\
+    poll of them each second;\n\
+    .IP \\(bu 2\nwhere audit is on, its records of changed rules (NETFILTER_CFG): these tell at once of a change of iptables\\-legacy that takes no\n\
+    lock, and by whom. A record does not say in which network namespace; a change in another one wakes nobody, and nobody is named unless\n\
+    no other process can have made it.\n\
+    .PP\n.I ssh\\-rescue\\-audit.socket\nhears audit for the service, which therefore needs no right to; it starts and stops with it, and is skipped where\n\
+    there is no audit. Without the service, root's agent listens by itself. It never switches audit on.\n";
 
 /// The file's name and content, for every page and completion.
 fn expected() -> Vec<(PathBuf, Vec<u8>)> {
@@ -43,6 +59,9 @@ fn page(command: &Command, whole: bool) -> (PathBuf, Vec<u8>) {
     let end = [".SH EXTRA", ".SH VERSION"].iter().filter_map(|section| text.find(section)).min().unwrap_or(text.len());
     let mut text = text[..end].to_owned();
     text.push_str(EXIT_STATUS);
+    if command.get_name() == "agent" {
+        text.push_str(WAKES);
+    }
     if whole {
         text.push_str(FILES);
     }

@@ -9,9 +9,10 @@ use super::booted::Booted;
 /// Longer than any rescue takes; only a failure waits for it.
 const LONG: Duration = Duration::from_secs(20);
 
-const UNITS: [(&str, &str); 5] = [
+const UNITS: [(&str, &str); 6] = [
     ("/etc/systemd/system/ssh-rescue.service", include_str!("../../systemd/ssh-rescue.service")),
     ("/etc/systemd/system/ssh-rescue.socket", include_str!("../../systemd/ssh-rescue.socket")),
+    ("/etc/systemd/system/ssh-rescue-audit.socket", include_str!("../../systemd/ssh-rescue-audit.socket")),
     ("/etc/systemd/system/ssh-rescue-repair.service", include_str!("../../systemd/ssh-rescue-repair.service")),
     ("/etc/tmpfiles.d/ssh-rescue.conf", include_str!("../../systemd/tmpfiles.d.conf")),
     ("/etc/sysusers.d/ssh-rescue.conf", include_str!("../../systemd/sysusers.d.conf")),

@@ -31,7 +31,12 @@ pub struct Agent {
 impl Agent {
     /// Starts one in the namespaces of the calling thread, and waits for its first look.
     pub fn start(host: &Host) -> Agent {
-        let agent = Agent { child: host.spawn_bound(PROGRAM, &["agent"]).unwrap() };
+        Agent::of(host.spawn_bound(PROGRAM, &["agent"]).unwrap())
+    }
+
+    /// One that was just started.
+    pub fn of(child: Child) -> Agent {
+        let agent = Agent { child };
         until("the first look", || status().is_some_and(|s| !s["verdict"].is_null()));
         agent
     }

@@ -4,6 +4,7 @@
 mod agent;
 mod apply;
 mod asked;
+mod audit;
 mod boot;
 mod clone;
 mod common;

@@ -10,14 +10,12 @@ mod wire;
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as Probe;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as Probe};
 use std::path::Path;
 
 use tokio::net::UnixListener;
 
 use super::AgentError;
-use crate::host::passed_listener;
-
 pub use access::Access;
 pub use answer::{Asked, Request};
 pub use idl::Interface;
@@ -29,10 +27,10 @@ pub const SOCKET: &str = "io.ssh-rescue.Agent";
 pub const INTERFACE: &str = include_str!("../io.ssh-rescue.Agent.varlink");
 
 /// The socket that systemd hands over, or one of one's own in `folder`.
-pub fn listener(folder: &Path) -> Result<UnixListener, AgentError> {
+pub fn listener(passed: Option<StdListener>, folder: &Path) -> Result<UnixListener, AgentError> {
     let path = folder.join(SOCKET);
     let failed = |source| AgentError::Listen { path: path.clone(), source };
-    if let Some(passed) = passed_listener() {
+    if let Some(passed) = passed {
         passed.set_nonblocking(true).map_err(failed)?;
         return UnixListener::from_std(passed).map_err(failed);
     }
