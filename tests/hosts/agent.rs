@@ -36,6 +36,15 @@ pub fn service(mut host: Booted) -> Result<(), String> {
     expect("systemctl's status", &shown.contains("StatusText=reachable: "), &true)
         .map_err(|e| format!("{e}: {shown}"))?;
     expect("restarts", &shown.contains("NRestarts=0"), &true)?;
+    // Audit does not reach a container: its socket is skipped, and nothing has failed.
+    let audit =
+        host.sh("systemctl show -p LoadState,ActiveState,Result,ConditionResult ssh-rescue-audit.socket | sort");
+    expect(
+        "audit's socket",
+        &audit.as_str(),
+        &"ActiveState=inactive\nConditionResult=no\nLoadState=loaded\nResult=success\n",
+    )?;
+    expect("failed units", &host.sh("systemctl --failed --no-legend").as_str(), &"")?;
     wait("the status for who cannot ask", || host.run("test -s /run/ssh-rescue/status.json").ok())?;
     let socket = "unix:/run/ssh-rescue/io.ssh-rescue.Agent";
     if host.run("command -v varlinkctl").ok() {
