@@ -19,7 +19,7 @@ use crate::plan::restraint::History;
 use crate::plan::{Decision, Declined, Plan, Step, annotate, plan, question};
 use crate::policy::Policy;
 use crate::record::{
-    LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, keep_healthy, kept_healthy, new_id, recover, reserve,
+    LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, keep_healthy, kept_healthy, on_line, recover, reserve,
 };
 use crate::rehearse::{self, Evidence, rehearse};
 use crate::verify::{Aim, Verified, verify};
@@ -152,13 +152,9 @@ fn allow(host: &Host, state: &StateDir, policy: &Policy, ask: &Ask<'_>, decision
         return Decision::Refuse(vec![Declined { code: "hold".to_owned(), why }]);
     }
     match &ask.history {
-        Some(history) => history.restrain(&policy.restraint, decision, now_ms()),
+        Some(history) => history.restrain(&policy.restraint, decision, on_line(host)),
         None => decision,
     }
-}
-
-fn now_ms() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
 /// Walks the road until the policy is met or nothing more can be done; a dry run stops before anything is written.
@@ -182,7 +178,7 @@ pub fn walk(
     let decide = |ask: &Ask<'_>, snapshot: &mut Snapshot, now: &Judgement, id: &str| {
         allow(host, state, policy, ask, consider(host, state, policy, snapshot, now, id))
     };
-    let id = new_id();
+    let id = state.new_id(host);
     (ask.told)("plan");
     let mut decision = decide(&ask, &mut snapshot, &now, &id);
     // Where there is nothing to mend and nothing on record, not even a lock is written.
@@ -247,7 +243,7 @@ pub fn walk(
             Err(moved @ ApplyError::Moved(_)) => {
                 report.error = Some(chain(&moved));
                 (snapshot, now) = look(host, policy);
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
                 continue;
             }
             // Where the unit does not come up, the policy may know another way.
@@ -255,43 +251,43 @@ pub fn walk(
                 report.error = Some(chain(&error));
                 (snapshot, now) = look(host, policy);
                 snapshot.sshd.start_failed = report.error.clone();
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
                 continue;
             }
             Err(error) if lets_go => {
                 report.error = Some(chain(&error));
                 (snapshot, now) = past_standstill();
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
                 continue;
             }
             Err(error) if unbans => {
                 report.error = Some(chain(&error));
                 (snapshot, now) = past_fail2ban();
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
                 continue;
             }
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),
         };
         applied.triggered(ask.trigger.clone());
         if let Some(history) = &mut ask.history {
-            history.add(applied.attempt());
+            history.add(applied.attempt(host));
         }
         (ask.told)("verify");
         match verify(host, policy, state, applied, &aim) {
             Ok(Verified::Confirmed { snapshot: seen, judgement }) => {
                 report.repaired(id, &judgement);
                 (snapshot, now) = (*seen, *judgement);
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
             }
             Ok(Verified::RolledBack { why, .. }) if lets_go => {
                 report.error = Some(why);
                 (snapshot, now) = past_standstill();
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
             }
             Ok(Verified::RolledBack { why, .. }) if unbans => {
                 report.error = Some(why);
                 (snapshot, now) = past_fail2ban();
-                decision = decide(&ask, &mut snapshot, &now, &new_id());
+                decision = decide(&ask, &mut snapshot, &now, &state.new_id(host));
             }
             Ok(Verified::RolledBack { why, .. }) => return Ok(report.failed(Outcome::RolledBack, why)),
             Err(error) => return Ok(report.failed(Outcome::Blocked, chain(&error))),

@@ -19,7 +19,7 @@ use crate::plan::{Decision, Step, annotate};
 use crate::policy::{Policy, RestraintPolicy};
 use crate::record::{
     Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, attempts, keep_healthy,
-    keep_reserve, recover, undo,
+    keep_reserve, on_line, recover, undo,
 };
 
 /// After a repair that came to nothing the host is looked at again; each time it is four times as long.
@@ -131,8 +131,7 @@ struct Worker {
 
 impl Worker {
     fn work(mut self, jobs: &Receiver<Job>, done: &UnboundedSender<Done>) {
-        // A clock that was set back forgives nothing of what is to come.
-        self.history.forgive(self.state.forgiven(&self.host).min(now()));
+        self.history.forgive(self.state.forgiven(&self.host));
         self.remember();
         while let Ok(job) = jobs.recv() {
             let what = match job {
@@ -225,7 +224,7 @@ impl Worker {
         }
         // Others may have repaired, or undone, since.
         self.remember();
-        let now = now();
+        let now = on_line(&self.host);
         let until = |at: u64| Some(Duration::from_millis(at.saturating_sub(now).max(1)));
         match self.history.leave(&policy.restraint, plan, now) {
             Leave::Go => {}
@@ -322,11 +321,10 @@ impl Worker {
     }
 
     fn forgive(&mut self) {
-        let now = now();
-        self.history.forgive(now);
+        self.history.forgive(on_line(&self.host));
         if self.host.exists(self.state.path()) {
             // Where that cannot be kept, the next start is stricter.
-            let _ = self.state.forgive(&self.host, now);
+            let _ = self.state.forgive(&self.host);
         }
         self.left.clear();
         self.patience.well();
@@ -336,8 +334,4 @@ impl Worker {
 /// Whether this process has CAP_CHOWN.
 fn may_change_owners() -> bool {
     procfs::process::Process::myself().and_then(|me| me.status()).is_ok_and(|status| status.capeff & 1 == 1)
-}
-
-fn now() -> u64 {
-    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }

@@ -25,7 +25,7 @@ use crate::facts::{Backend, Family, Snapshot};
 use crate::host::{BusError, Call, FileError, Host, Output, ReplaceError, RunError, Watcher};
 use crate::plan::restraint::Attempt;
 use crate::plan::{Plan, Step, TableInserts};
-use crate::record::{Entry, Phase, RecordError, StateDir, Trigger, free_reserve, roll_back};
+use crate::record::{Entry, Moment, Phase, RecordError, StateDir, Trigger, free_reserve, roll_back};
 use crate::rehearse::{BoxedError, Rehearsed};
 
 use iptables::IptablesError;
@@ -135,8 +135,8 @@ impl Applied {
     }
 
     /// The repair as restraint counts it.
-    pub fn attempt(&self) -> Attempt {
-        self.entry.attempt()
+    pub fn attempt(&self, host: &Host) -> Attempt {
+        self.entry.attempt(&Moment::now(host))
     }
 }
 

@@ -1,6 +1,6 @@
 //! How often the same thing is mended, and when to stop and say who is on the other side.
 //!
-//! Times are handed in: milliseconds since the epoch.
+//! Times are handed in: milliseconds on a line of one boot, on which a clock that is set moves nothing.
 
 use std::collections::BTreeMap;
 
@@ -215,7 +215,7 @@ fn seconds(until: u64, now: u64) -> u64 {
 }
 
 /// Open once `allowed` attempts lie within one window, for one more window after the last; and where the last was undone.
-/// A clock that was set back makes attempts of the future count as made now.
+/// Attempts of the future count as made now.
 fn breaker(same: &[&Attempt], what: &str, allowed: u32, window: u64, now: u64) -> Option<Breaker> {
     let last = same.last()?;
     let until = last.at.min(now) + window;

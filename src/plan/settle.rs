@@ -1,6 +1,6 @@
 //! When to look after a change, and how long to wait for what heals by itself.
 //!
-//! Times are handed in: milliseconds since the epoch.
+//! Times are handed in: milliseconds on a clock that only goes forward.
 
 /// A burst of changes is over after this long without one.
 pub const QUIET: u64 = 50;

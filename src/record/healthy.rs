@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::id::new_id;
 use super::seal::{opened, sealed};
-use super::{RecordError, StateDir, make_folder, new_id};
+use super::{RecordError, StateDir, make_folder};
 use crate::facts::{Snapshot, TextFile};
 use crate::host::Host;
 use crate::judge::listener::serving;
@@ -41,7 +42,7 @@ pub fn keep_healthy(host: &Host, state: &StateDir, policy: &Policy, snapshot: &S
     let set = Set { version: 1, files: sshd.files.config.iter().map(file).collect() };
     let folder = state.healthy();
     make_folder(host, &folder)?;
-    let id = new_id();
+    let id = new_id(&names(host, state));
     let form = |source| RecordError::Form { id: id.clone(), source };
     let text = sealed(serde_json::to_vec_pretty(&set).map_err(form)?);
     let path = folder.join(format!("{id}.json"));
@@ -105,14 +106,22 @@ mod tests {
         keep(&Snapshot { listeners: Seen::Present(Vec::new()), ..seen("down") });
         assert_eq!(texts(folder.path()), ["one"]);
         for text in ["two", "three", "four", "five", "six"] {
-            // Ids sort by the second.
-            let last = std::fs::read_dir(state.healthy()).unwrap().count();
             keep(&seen(text));
-            assert!(std::fs::read_dir(state.healthy()).unwrap().count() >= last);
         }
-        let mut kept = texts(folder.path());
-        kept.sort();
-        assert_eq!(kept.len(), KEPT);
+        assert_eq!(texts(folder.path()), ["six", "five", "four", "three", "two"]);
+    }
+
+    #[test]
+    fn a_set_is_the_youngest_although_the_clock_was_set_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (host, state, policy) = (Host::live(), StateDir::at(folder.path(), folder.path()), Policy::default());
+        keep_healthy(&host, &state, &policy, &seen("of 2099")).unwrap();
+        let kept = state.healthy();
+        std::fs::rename(kept.join(names(&host, &state).remove(0)), kept.join("20991231T235959-ffff.json")).unwrap();
+        for _ in 0..2 * KEPT {
+            keep_healthy(&host, &state, &policy, &seen("of now")).unwrap();
+        }
+        assert_eq!(texts(folder.path()), ["of now", "of 2099"]);
     }
 
     #[test]

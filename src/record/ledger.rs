@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::seal::{opened, sealed};
-use super::{RecordError, StateDir, make_folder};
+use super::{RecordError, StateDir, Uptime, make_folder};
 use crate::facts::{Backend, Owned, TableFamily};
 use crate::host::{FILE_LIMIT, Host};
 use crate::plan::{Content, Plan};
@@ -51,8 +51,13 @@ pub struct Entry {
     pub id: String,
     pub phase: Phase,
     pub started: Timestamp,
+    /// The same by the clock that nobody sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Uptime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Uptime>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trigger: Option<Trigger>,
     /// What a client saw before, and after.
@@ -249,7 +254,9 @@ impl Entry {
             id: plan.id.clone(),
             phase: Phase::Intent,
             started: Timestamp::now(),
+            began: None,
             ended: None,
+            finished: None,
             trigger: None,
             before: before.to_owned(),
             after: None,
@@ -262,7 +269,8 @@ impl Entry {
     }
 
     /// Writes the record of a repair that begins. Another's, of the same id, is not written over: a clock may have jumped.
-    pub fn begin(&self, host: &Host, state: &StateDir) -> Result<(), RecordError> {
+    pub fn begin(&mut self, host: &Host, state: &StateDir) -> Result<(), RecordError> {
+        self.began = Uptime::now(host);
         match host.exists(&state.file(&self.id)?) {
             true => Err(RecordError::Taken(self.id.clone())),
             false => self.save(host, state),
@@ -291,6 +299,7 @@ impl Entry {
     ) -> Result<(), RecordError> {
         self.phase = phase;
         self.ended = Some(Timestamp::now());
+        self.finished = Uptime::now(host);
         self.note = note.or(self.note.take());
         self.save(host, state)
     }

@@ -5,14 +5,15 @@ mod forgiven;
 mod healthy;
 mod history;
 mod hold;
+mod id;
 mod ledger;
+mod moment;
 mod over;
 mod recover;
 mod reserve;
 mod seal;
 mod undo;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +27,7 @@ pub use healthy::{keep_healthy, kept_healthy};
 pub use history::{History, attempts, history};
 pub use hold::{Hold, REASON_LIMIT};
 pub use ledger::{Entry, Link, MadeKey, Opening, Phase, Replaced, Saved, StepEntry, Trigger, Undo};
+pub use moment::{Moment, Uptime, on_line};
 pub use recover::{Recovered, is_unfinished, recover};
 pub use reserve::{free_reserve, keep_reserve, reserve};
 pub(crate) use undo::{LOCK_WAIT, roll_back};
@@ -168,22 +170,14 @@ fn make_folder(host: &Host, path: &Path) -> Result<(), RecordError> {
     host.make_folders(path).map_err(|source| RecordError::Make { path: path.to_owned(), source })
 }
 
-/// A new repair's id: its time in UTC, so that ids sort as the repairs came, and four hexadecimal digits by chance.
-pub fn new_id() -> String {
-    let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%S");
-    // Each RandomState is keyed by chance.
-    let chance = RandomState::new().build_hasher().finish() as u16;
-    format!("{now}-{chance:04x}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_id_names_a_file_and_nothing_else() {
-        let id = new_id();
         let state = StateDir::at("/s", "/r");
+        let id = state.new_id(&Host::live());
         assert_eq!(state.file(&id).unwrap(), Path::new("/s/repairs").join(format!("{id}.json")));
         assert_eq!((id.len(), &id[8..9], &id[15..16]), (20, "T", "-"));
         for wrong in ["", "..", "../x", "a/b", "a.b", "a\n"] {

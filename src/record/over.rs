@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::history::Past;
 use super::{Entry, Phase, RecordError, StateDir};
 use crate::host::Host;
-use crate::plan::restraint::Attempt;
 
 /// One writing of a file: each makes a new inode, and whatever changes it in place sets its ctime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,12 +19,12 @@ pub struct Writing {
 /// Shared by the copies of a [`StateDir`], so that a pass of an agent which has repaired a thousand times reads no thousand
 /// files.
 #[derive(Debug, Clone, Default)]
-pub struct Over(Arc<Mutex<HashMap<String, (Writing, Attempt)>>>);
+pub struct Over(Arc<Mutex<HashMap<String, (Writing, Past)>>>);
 
 /// A record as far as a pass needs it.
 pub enum Read {
     /// It is over, and was so when it was read before.
-    Over(Attempt),
+    Over(Past),
     Entry(Box<Entry>),
 }
 
@@ -35,13 +35,13 @@ impl StateDir {
         let writing = self.writing(host, id);
         let known = self.over.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         match (writing, known) {
-            (Some(now), Some((then, attempt))) if now == then => return Ok(Read::Over(attempt)),
+            (Some(now), Some((then, past))) if now == then => return Ok(Read::Over(past)),
             _ => {}
         }
         let entry = Entry::load(host, self, id)?;
         if let (Some(writing), true) = (writing, entry.phase == Phase::Confirmed || entry.phase.is_taken_back()) {
             let mut known = self.over.0.lock().unwrap_or_else(PoisonError::into_inner);
-            known.insert(id.to_owned(), (writing, entry.attempt()));
+            known.insert(id.to_owned(), (writing, entry.past()));
         }
         Ok(Read::Entry(Box::new(entry)))
     }
@@ -56,6 +56,7 @@ impl StateDir {
 mod tests {
     use super::*;
     use crate::plan::Plan;
+    use crate::plan::restraint::Attempt;
     use crate::record::{attempts, recover};
     use serde_json::Value;
 

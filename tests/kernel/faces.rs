@@ -148,3 +148,21 @@ fn a_policy_is_written_from_what_is_admitted() {
         Ok(())
     });
 }
+
+/// The wall clock of a machine is not a test's to set; but in a time namespace (time_namespaces(7)) the time since the boot is
+/// another, and the clock stays behind it as one does that was set back.
+#[test]
+fn a_hold_ends_when_its_time_is_over_although_the_clock_was_set_back() {
+    on_a_stage("a hold under another clock", |stage| {
+        let held = |stage: &Stage<'_>, ahead: &str| {
+            let args = ["--time", "--boottime", ahead, PROGRAM, "--json", "check"];
+            let output = stage.host.run(&Call { deadline: Duration::from_secs(60), ..Call::new("unshare", &args) });
+            let output = output.unwrap();
+            let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+            report["hold"].is_object()
+        };
+        assert_eq!(run(stage, &["hold", "1h", "--reason", "exercise"]).0, 0);
+        assert_eq!(["0", "3500", "3601"].map(|ahead| held(stage, ahead)), [true, true, false]);
+        Ok(())
+    });
+}

@@ -13,7 +13,7 @@ use ssh_rescue::host::{Host, Scratch};
 use ssh_rescue::judge::{Judgement, Symptom, Verdict as Overall};
 use ssh_rescue::plan::{Plan, Step};
 use ssh_rescue::policy::Policy;
-use ssh_rescue::record::{Phase, StateDir, Undone, history, new_id, recover, undo};
+use ssh_rescue::record::{Phase, StateDir, Undone, history, recover, undo};
 use ssh_rescue::rehearse::rehearse;
 
 use super::common::root;
@@ -35,7 +35,7 @@ fn snapshot() -> Snapshot {
 
 /// Makes the plan true, without a rehearsal where it touches no rules.
 pub fn make(host: &Host, state: &StateDir, snapshot: &Snapshot, steps: Vec<Step>) -> Result<Applied, ApplyError> {
-    make_as(new_id(), host, state, snapshot, steps)
+    make_as(state.new_id(host), host, state, snapshot, steps)
 }
 
 fn make_as(

@@ -7,7 +7,7 @@ use ssh_rescue::judge::Verdict;
 use ssh_rescue::pass::look;
 use ssh_rescue::plan::{Accept, Insert, Plan, Step, Traffic};
 use ssh_rescue::policy::Policy;
-use ssh_rescue::record::{Phase, StateDir, history, new_id};
+use ssh_rescue::record::{Phase, StateDir, history};
 use ssh_rescue::rehearse::layout::set_up;
 use ssh_rescue::rehearse::rehearse;
 use ssh_rescue::verify::{Aim, Verified, verify};
@@ -33,7 +33,7 @@ fn verified(
             let (snapshot, before) = look(host, policy);
             assert_eq!(before.verdict, Verdict::Blocked, "{}", before.sentence);
             let generation = snapshot.firewall.nft.present().unwrap().generation;
-            let plan = Plan { id: new_id(), steps: steps(generation), declined: Vec::new() };
+            let plan = Plan { id: state.new_id(host), steps: steps(generation), declined: Vec::new() };
             let aim = Aim::of(policy, &snapshot, &before, &plan);
             let rehearsed = rehearse(host, &snapshot, plan, policy, &before, aim.suffices(), &insert).unwrap();
             let applied = apply(host, &state, rehearsed, &snapshot, &before.sentence, host.watcher()).unwrap();
@@ -123,7 +123,7 @@ fn what_lets_in_others_than_the_policy_names_is_taken_back() {
             let generation = snapshot.firewall.nft.present().unwrap().generation;
             let before_rules = rules(host);
             let steps = accept(generation, Some("198.51.0.0/16"));
-            let plan = Plan { id: new_id(), steps: steps.clone(), declined: Vec::new() };
+            let plan = Plan { id: state.new_id(host), steps: steps.clone(), declined: Vec::new() };
             let aim = Aim::of(&wide, &snapshot, &before, &plan);
             let applied = super::record::make(host, &state, &snapshot, steps).unwrap();
             let Verified::RolledBack { why, .. } = verify(host, &wide, &state, applied, &aim).unwrap() else {
