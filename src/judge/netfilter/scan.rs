@@ -94,7 +94,7 @@ impl<'a> Walk<'a> {
                 }
                 loaded => load(eval, *dreg, loaded, *len as usize),
             },
-            Expr::Meta { dreg, key } => load(eval, *dreg, self.meta(packet, site.hook, *key), 4),
+            Expr::Meta { dreg, key } => load(eval, *dreg, self.meta(packet, site.hook, *key), width(*key)),
             Expr::Ct { dreg, key, dir } => load(eval, *dreg, self.ct(packet, *key, *dir), 16),
             Expr::Bitwise { sreg, dreg, len, op } => {
                 bitwise(&mut eval.regs, *sreg, *dreg, *len as usize, op);
@@ -301,6 +301,16 @@ fn doubt(eval: &mut Eval, why: Doubt) -> Step {
         eval.doubts.push(why);
     }
     Step::Next
+}
+
+/// How many bytes of the registers a key takes that is not known.
+fn width(key: MetaKey) -> usize {
+    use MetaKey::*;
+    match key {
+        TimeNs => 8,
+        IifName | OifName | BriIifName | BriOifName | IifKind | OifKind | SdifName | Other(_) => 16,
+        _ => 4,
+    }
 }
 
 fn load(eval: &mut Eval, dreg: Reg, loaded: Loaded, len: usize) -> Step {

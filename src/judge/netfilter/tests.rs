@@ -84,6 +84,20 @@ fn a_rate_limit_before_a_drop_is_a_condition_and_not_a_lockout() {
     assert!(judged.conditional[0].reason.contains("3/minute"), "{}", judged.conditional[0].reason);
 }
 
+/// `meta time > "2020-01-01"`: eight bytes, of which half were taken for known.
+#[test]
+fn a_date_is_a_condition() {
+    let long_ago = 1_577_836_800_000_000_000u64.to_be_bytes().to_vec();
+    let exprs = vec![
+        Expr::Meta { dreg: 0, key: MetaKey::TimeNs },
+        Expr::Byteorder { sreg: 0, dreg: 0, len: 8, size: 8, to_host: false },
+        Expr::Cmp { sreg: 0, op: CmpOp::Gt, data: long_ago },
+        verdict(Verdict::Accept),
+    ];
+    let judged = judged(vec![base("in", Policy::Drop, vec![rule(exprs)])]);
+    assert!(judged.conditional.iter().any(|open| open.sources.is_full()), "{judged:?}");
+}
+
 #[test]
 fn what_is_dropped_either_way_is_blocked_whatever_the_rate() {
     let rules = vec![rule(vec![limit(), verdict(Verdict::Drop)]), rule(vec![verdict(Verdict::Drop)])];
