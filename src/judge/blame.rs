@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::{
-    Blame, Blocked, Demand, Finding, Gate, Intent, Open, PathGates, PathVerdict, Severity, Standing, Symptom, Verdict,
+    Blame, Blocked, Demand, Doubtful, Finding, Gate, Intent, Open, PathGates, PathVerdict, Severity, Standing, Symptom,
+    Verdict,
 };
 use crate::facts::{AddrSet, Family, Hook, escape};
 
@@ -18,6 +19,7 @@ pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
                 blocked_findings(demand, intent, verdict, &mut out);
                 open_findings(demand, verdict, &mut out);
             }
+            neighbour_findings(demand, intent, &gates[index], &mut out);
         }
         for gate in [Gate::Firewall, Gate::Wrappers] {
             if *demand.at(gate) == Standing::LeftAlone {
@@ -123,6 +125,28 @@ fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Merged) {
             evidence["first"] = json!(first);
         }
         // Without a rule to point at nothing has been looked at: as bad as it gets short of a lock-out.
+        out.add(Finding { code, severity, summary, evidence, mendable: false, mend: None });
+    }
+}
+
+fn neighbour_findings(demand: &Demand, intent: &Intent, gates: &PathGates, out: &mut Merged) {
+    for Doubtful { unknown, open } in &gates.neighbours {
+        let wanted = demand.sources.as_ref().map_or(open.sources.clone(), |sources| open.sources.intersection(sources));
+        if !wanted.intersects(intent.outside(demand.family)) {
+            continue;
+        }
+        let (code, severity, verb) = match unknown {
+            true => ("firewall.neighbours.unknown", Severity::Warning, "it is not known whether"),
+            false => ("firewall.neighbours.conditional", Severity::Info, "it depends whether"),
+        };
+        let summary = format!(
+            "{verb} neighbour discovery on {} finds the host for {wanted}: {} (in {})",
+            escape(&gates.whole.path.interface),
+            escape(&open.reason),
+            escape(&open.by.place)
+        );
+        let evidence =
+            json!({"family": demand.family, "interface": gates.whole.path.interface, "sources": wanted, "by": open.by});
         out.add(Finding { code, severity, summary, evidence, mendable: false, mend: None });
     }
 }

@@ -31,7 +31,7 @@ use serde_json::json;
 
 use crate::facts::{AddrSet, Family, Seen, Snapshot, escape};
 use crate::policy::{Mode, Policy};
-use netfilter::Ports;
+use netfilter::{Neighbours, Ports};
 
 /// Judges every way in that the policy asks for.
 pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
@@ -60,20 +60,28 @@ pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> 
 /// The gates of a path where nothing but the firewall is known.
 fn behind_nothing(firewall: PathVerdict) -> PathGates {
     let open = PathVerdict::open(firewall.path.clone());
-    PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open }
+    PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open, neighbours: Vec::new() }
 }
 
 /// What the rules and routes do to the sources of one path, and to the neighbours on its link that pass their packets on.
 pub fn firewall(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathVerdict {
+    firewall_and_doubts(policy, snapshot, path).0
+}
+
+fn firewall_and_doubts(policy: &Policy, snapshot: &Snapshot, path: Path) -> (PathVerdict, Vec<Doubtful>) {
     let mut verdict = rules(policy, snapshot, path);
-    let path = &verdict.path;
-    if policy.firewall.mode != Mode::Off
-        && !verdict.blocked_sources().is_full()
-        && let Some(by) = netfilter::neighbours(&snapshot.firewall, &snapshot.net, path)
-    {
+    let barred = verdict.blocked_sources();
+    if policy.firewall.mode == Mode::Off || barred.is_full() {
+        return (verdict, Vec::new());
+    }
+    let Neighbours { lost, mut doubtful } = netfilter::neighbours(&snapshot.firewall, &snapshot.net, &verdict.path);
+    if let Some(by) = lost {
         verdict.block(&AddrSet::full(Family::Ipv6), Symptom::TimedOut, by);
     }
-    verdict
+    // Whom the rules bar anyway is in no doubt.
+    doubtful.iter_mut().for_each(|d| d.open.sources.subtract(&barred));
+    doubtful.retain(|d| !d.open.sources.is_empty());
+    (verdict, doubtful)
 }
 
 /// What the rules and routes do to the packets of the sources themselves.
@@ -116,7 +124,7 @@ fn unreadable(snapshot: &Snapshot, family: Family) -> Vec<(&'static str, String)
 
 fn gates(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
     let open = PathVerdict::open(path.clone());
-    let firewall = firewall(policy, snapshot, path);
+    let (firewall, neighbours) = firewall_and_doubts(policy, snapshot, path);
     let (mut listener, mut wrappers) = (open.clone(), open.clone());
     if policy.sshd.mode != Mode::Off {
         listener::listener(&mut listener, snapshot);
@@ -128,7 +136,7 @@ fn gates(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
     for gate in [&firewall, &listener, &wrappers] {
         whole.then(gate);
     }
-    PathGates { whole, firewall, listener, wrappers }
+    PathGates { whole, firewall, listener, wrappers, neighbours }
 }
 
 fn conclude(policy: &Policy, snapshot: &Snapshot, gates: Vec<PathGates>, mut findings: Vec<Finding>) -> Judgement {

@@ -120,6 +120,14 @@ pub struct Open {
     pub first: Option<First>,
 }
 
+/// Sources of which it is in doubt whether whoever sends their packets on finds the host on its link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubtful {
+    /// It is about what is not modelled, and not about rates or who asks.
+    pub unknown: bool,
+    pub open: Open,
+}
+
 /// Those of the sources whose first connection is surely let in, and surely blocked. Of the others nothing is said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct First {
@@ -328,4 +336,6 @@ pub struct PathGates {
     pub firewall: PathVerdict,
     pub listener: PathVerdict,
     pub wrappers: PathVerdict,
+    /// Where neighbour discovery is in doubt. It decides nothing.
+    pub neighbours: Vec<Doubtful>,
 }

@@ -26,6 +26,7 @@ mod lines_first;
 mod lines_nft;
 mod lines_xt;
 mod mend;
+mod neighbours;
 mod oracle;
 mod owners;
 mod pass;

@@ -1,5 +1,6 @@
 //! The whole road on a scratch host with a real sshd and a client beside it.
 
+use serde_json::Value;
 use ssh_rescue::chain;
 use ssh_rescue::host::{Call, Host};
 use ssh_rescue::judge::Verdict;
@@ -10,6 +11,8 @@ use ssh_rescue::record::{Phase, StateDir, Undone, history, undo};
 use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
 
 use super::common::root;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_ssh-rescue");
 
 /// What a repair may change: the rules of every back-end, and /etc.
 fn everything(host: &Host) -> Vec<String> {
@@ -166,6 +169,16 @@ fn neighbours_find_the_host_again() {
             let (judgement, _) = check(stage.host, &policy);
             let codes: Vec<_> = judgement.findings.iter().map(|f| f.code).collect();
             assert!(codes.contains(&"firewall.neighbours.drop"), "{tool}: {codes:?}");
+            let explain = Call::new(PROGRAM, &["explain", "--json", "2001:db8:100::7"]);
+            let explained: Value = serde_json::from_slice(&stage.host.run(&explain).unwrap().stdout).unwrap();
+            let legs = explained["ways"][0]["neighbours"].as_array().unwrap();
+            let states: Vec<_> = legs.iter().map(|leg| leg["state"].as_str().unwrap()).collect();
+            let outward = place.contains("OUTPUT");
+            assert_eq!(
+                states,
+                if outward { ["passed", "blocked"] } else { ["blocked", "not-reached"] },
+                "{explained:#}"
+            );
             let report = repair(stage.host, &state, &policy, false).unwrap();
             assert_eq!(report.outcome, Outcome::Repaired, "{tool}: {}", told(&report));
             let steps = report.plan.as_ref().map(|plan| words(&plan.steps)).unwrap();

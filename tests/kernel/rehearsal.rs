@@ -35,7 +35,7 @@ fn judgement() -> Judgement {
             via: Vec::new(),
         };
         firewall.block(&AddrSet::full(family), Symptom::TimedOut, by);
-        PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open }
+        PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open, neighbours: Vec::new() }
     });
     Judgement {
         verdict: Overall::Blocked,

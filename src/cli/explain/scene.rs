@@ -63,6 +63,15 @@ impl Scene {
         let path = &way.path;
         let mut blocks = Vec::new();
         let mut unreached = Vec::new();
+        for leg in &way.neighbours {
+            match leg.state {
+                State::NotReached => unreached.push(leg.name()),
+                State::Passed if !leg.met_a_rule() => {
+                    blocks.push(block(Mark::Good, leg.name(), about(leg, Some(summary(leg)))));
+                }
+                _ => whole(leg, about(leg, leg.why.clone()), &mut blocks),
+            }
+        }
         let (listener, behind): (Vec<&AtGate>, Vec<&AtGate>) = way.gates.iter().partition(|g| g.gate == Gate::Listener);
         for (index, leg) in way.packets.iter().enumerate() {
             match leg.state {
@@ -71,7 +80,7 @@ impl Scene {
                     blocks.push(block(Mark::Doubt, leg.name(), "not known".to_owned()));
                 }
                 State::Passed if index > 0 => blocks.push(block(Mark::Good, leg.name(), summary(leg))),
-                _ => whole(leg, &mut blocks),
+                _ => whole(leg, leg.why.clone().unwrap_or_default(), &mut blocks),
             }
             if index == 0 {
                 gates(&listener, &mut blocks, &mut unreached);
@@ -144,9 +153,16 @@ fn summary(leg: &Leg) -> String {
     }
 }
 
+/// `neighbour solicitation by fe80::1: ends in inet t in`
+fn about(leg: &Leg, more: Option<String>) -> String {
+    let by = leg.from.map(|from| format!(" by {from}")).unwrap_or_default();
+    let more = more.map(|more| format!(": {more}")).unwrap_or_default();
+    format!("{}{by}{more}", leg.packet.replace('-', " "))
+}
+
 /// A packet with every hook, chain and rule that it met.
-fn whole(leg: &Leg, blocks: &mut Vec<Block>) {
-    blocks.push(block(mark(leg.state), leg.name(), leg.why.clone().unwrap_or_default()));
+fn whole(leg: &Leg, text: String, blocks: &mut Vec<Block>) {
+    blocks.push(block(mark(leg.state), leg.name(), text));
     for at in &leg.hooks {
         let lines: Vec<Line> = at.chains.iter().flat_map(chain).collect();
         let bad = lines.iter().any(|l| l.verdict_mark == Mark::Bad);

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::facts::{AddrSet, Family, Firewall, Hook, Snapshot};
-use crate::judge::netfilter::{Met, named, trace};
-use crate::judge::{Blame, Gate, Path, PathGates, PathVerdict, Symptom, listener, ports};
+use crate::judge::netfilter::{Met, asker, named, trace, trace_neighbour};
+use crate::judge::{Blame, Gate, Open, Path, PathGates, PathVerdict, Symptom, listener, ports};
 use crate::policy::{Mode, Policy};
 
 /// The way from one source to one address and port of this host.
@@ -14,6 +14,10 @@ use crate::policy::{Mode, Policy};
 pub struct Way {
     #[serde(flatten)]
     pub path: Path,
+    /// By IPv6 the two packets by which the host is found on its link, where they decide or where a rule is about those of the
+    /// source itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub neighbours: Vec<Leg>,
     /// The three packets of the handshake; none where the policy does not look at the firewall.
     pub packets: Vec<Leg>,
     /// Listener, wrappers, sshd; none for a ruleset alone.
@@ -32,12 +36,15 @@ pub enum State {
     NotReached,
 }
 
-/// One packet of the handshake.
+/// One packet of the handshake, or of neighbour discovery.
 #[derive(Debug, Clone, Serialize)]
 pub struct Leg {
-    /// `syn`, `syn-ack`, `ack`
+    /// `syn`, `syn-ack`, `ack`; `neighbour-solicitation`, `neighbour-advertisement`
     pub packet: &'static str,
     pub direction: &'static str,
+    /// Who sends it where that is not the source: a router.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
     pub state: State,
     /// Where it ends, or why that is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +107,14 @@ pub struct End {
     pub first: Option<bool>,
 }
 
-const PACKETS: [(&str, &str, &[Hook]); 3] = [
+/// A packet, its direction, and the hooks that it meets.
+type Packet = (&'static str, &'static str, &'static [Hook]);
+
+const DISCOVERY: [Packet; 2] = [
+    ("neighbour-solicitation", "in", &[Hook::Prerouting, Hook::Input]),
+    ("neighbour-advertisement", "out", &[Hook::Output, Hook::Postrouting]),
+];
+const PACKETS: [Packet; 3] = [
     ("syn", "in", &[Hook::Prerouting, Hook::Input]),
     ("syn-ack", "out", &[Hook::Output, Hook::Postrouting]),
     ("ack", "in", &[Hook::Prerouting, Hook::Input]),
@@ -115,17 +129,53 @@ impl Way {
         if policy.firewall.mode != Mode::Off {
             let (rules, respect) = (&snapshot.firewall, &policy.firewall.respect);
             let (met, _) = trace(rules, &snapshot.net, &path, respect, &ports(snapshot), source);
-            packets = legs(rules, path.family, &met, &through);
+            packets = legs(rules, path.family, &met, &through, &PACKETS);
+        }
+        let doubt = doubt(gates, source);
+        let off = rules_alone || policy.firewall.mode == Mode::Off;
+        let neighbours = if off { Vec::new() } else { discovery(snapshot, gates, source, &through, doubt) };
+        if through.lost() {
+            packets.iter_mut().for_each(Leg::leave);
         }
         let behind = if rules_alone { Vec::new() } else { behind(policy, snapshot, gates, source, &through) };
         // Nobody answers: there is no SYN-ACK and no ACK.
         let refused = End::of(&gates.listener, source);
         let unanswered = refused.state == State::Blocked && refused.symptom != Symptom::NoBanner;
         if unanswered && !rules_alone && through.state != State::Blocked {
-            packets.iter_mut().skip(1).for_each(|leg| (leg.state, leg.hooks) = (State::NotReached, Vec::new()));
+            packets.iter_mut().skip(1).for_each(Leg::leave);
         }
-        Way { path, packets, gates: behind, end: End::of(&gates.whole, source) }
+        let mut end = End::of(&gates.whole, source);
+        if let (State::Passed, Some(open)) = (end.state, doubt) {
+            let reason = Some(format!("neighbour discovery: {}", open.reason));
+            end = End { state: State::Conditional, by: Some(open.by.clone()), reason, ..end };
+        }
+        Way { path, neighbours, packets, gates: behind, end }
     }
+}
+
+/// Why it is in doubt whether the source's packets find the host on its link.
+fn doubt(gates: &PathGates, source: IpAddr) -> Option<&Open> {
+    gates.neighbours.iter().map(|doubtful| &doubtful.open).find(|open| open.sources.contains(source))
+}
+
+/// The way of the question for the host, and of its answer; none where they are not worth a word.
+fn discovery(snapshot: &Snapshot, gates: &PathGates, source: IpAddr, through: &End, doubt: Option<&Open>) -> Vec<Leg> {
+    let (rules, net, path) = (&snapshot.firewall, &snapshot.net, &gates.whole.path);
+    let asker = asker(net, path, source);
+    let Some((met, verdict)) = trace_neighbour(rules, net, path, asker) else { return Vec::new() };
+    let own = asker == source && met.iter().any(|m| m.position.is_some());
+    if !(own || through.lost() || doubt.is_some()) {
+        return Vec::new();
+    }
+    let asked = End::of(&verdict, asker);
+    let mut legs = legs(rules, path.family, &met, &asked, &DISCOVERY);
+    if let Some(solicitation) = legs.first_mut() {
+        solicitation.from = (asker != source).then_some(asker);
+    }
+    if let Some(leg) = legs.get_mut(asked.packet()) {
+        leg.why = leg.why.take().or(asked.reason);
+    }
+    legs
 }
 
 impl End {
@@ -152,9 +202,6 @@ impl End {
 
     fn why(&self) -> Option<String> {
         let by = self.by.as_ref()?;
-        if by.neighbours {
-            return Some(format!("{} drops neighbour discovery: nobody on the link finds the host", by.place));
-        }
         match by.hook {
             Some(_) => (self.state == State::Blocked).then(|| format!("ends in {}", by.place)),
             None => {
@@ -164,10 +211,16 @@ impl End {
         }
     }
 
-    /// Which of the three packets it is about.
+    /// Whether nobody finds the host on its link.
+    fn lost(&self) -> bool {
+        self.by.as_ref().is_some_and(|by| by.neighbours)
+    }
+
+    /// Which of the packets it is about.
     fn packet(&self) -> usize {
         let Some(by) = &self.by else { return 0 };
         match (by.gate, by.hook, self.symptom) {
+            _ if by.neighbours => 0,
             (Gate::Route, ..) => usize::from(!by.place.starts_with("rp_filter")),
             (_, Some(Hook::Output | Hook::Postrouting | Hook::Egress), _) => 1,
             (_, _, Symptom::NoBanner | Symptom::Closed) => 2,
@@ -176,13 +229,13 @@ impl End {
     }
 }
 
-fn legs(rules: &Firewall, family: Family, met: &[Met], through: &End) -> Vec<Leg> {
+fn legs(rules: &Firewall, family: Family, met: &[Met], through: &End, packets: &[Packet]) -> Vec<Leg> {
     let decisive = through.packet();
     let legacy = if family == Family::Ipv4 { &rules.legacy4 } else { &rules.legacy6 };
     // What could not be read is not known to have no chains.
     let blind = rules.nft.unreadable().or(legacy.unreadable()).is_some();
     let mut legs = Vec::new();
-    for (index, (packet, direction, usual)) in PACKETS.into_iter().enumerate() {
+    for (index, (packet, direction, usual)) in packets.iter().copied().enumerate() {
         let state = match through.state {
             State::Blocked if index > decisive => State::NotReached,
             state if index == decisive => state,
@@ -204,7 +257,7 @@ fn legs(rules: &Firewall, family: Family, met: &[Met], through: &End) -> Vec<Leg
         };
         let hooks = hooks.into_iter().map(at).collect();
         let why = if index == decisive { through.why() } else { None };
-        legs.push(Leg { packet, direction, state, why, hooks });
+        legs.push(Leg { packet, direction, from: None, state, why, hooks });
     }
     legs
 }
@@ -346,6 +399,21 @@ fn words(end: &End) -> Option<String> {
 impl Leg {
     /// `SYN in`
     pub fn name(&self) -> String {
-        format!("{} {}", self.packet.to_uppercase(), self.direction)
+        let packet = match self.packet {
+            "neighbour-solicitation" => "NS".to_owned(),
+            "neighbour-advertisement" => "NA".to_owned(),
+            packet => packet.to_uppercase(),
+        };
+        format!("{packet} {}", self.direction)
+    }
+
+    /// Whether a rule matched.
+    pub fn met_a_rule(&self) -> bool {
+        self.hooks.iter().flat_map(|at| &at.chains).flat_map(|at| &at.steps).any(|step| step.position.is_some())
+    }
+
+    /// It is not sent.
+    fn leave(&mut self) {
+        (self.state, self.why, self.hooks) = (State::NotReached, None, Vec::new());
     }
 }

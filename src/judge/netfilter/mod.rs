@@ -29,7 +29,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use hooks::Ports;
-pub use neighbours::neighbours;
+pub use neighbours::{Neighbours, asker, neighbours, trace_neighbour};
 pub use trace::{Met, named};
 
 use super::{Blame, First, Gate, Open, Path, PathVerdict, Symptom};

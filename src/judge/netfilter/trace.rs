@@ -10,7 +10,7 @@ use crate::facts::{Backend, Hook, Table};
 /// One thing that a packet met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Met {
-    /// `syn`, `syn-ack`, `ack`
+    /// `syn`, `syn-ack`, `ack`; of neighbour discovery `neighbour-solicitation`, `neighbour-advertisement`
     pub packet: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,
@@ -40,8 +40,8 @@ pub fn phase_name(phase: Phase) -> &'static str {
         Phase::Syn => "syn",
         Phase::SynAck => "syn-ack",
         Phase::Ack => "ack",
-        Phase::Solicit => "neighbour solicitation",
-        Phase::Advertise => "neighbour advertisement",
+        Phase::Solicit => "neighbour-solicitation",
+        Phase::Advertise => "neighbour-advertisement",
     }
 }
 
