@@ -48,7 +48,7 @@ impl About {
     /// None where it is about this host.
     pub fn of(host: &Host, judgement: &Judgement) -> Option<About> {
         let root = host.mounted_at()?.to_string_lossy().into_owned();
-        let mut interfaces: Vec<String> = judgement.paths.iter().map(|p| p.path.interface.clone()).collect();
+        let mut interfaces: Vec<String> = judgement.gates.iter().map(|g| g.whole.path.interface.clone()).collect();
         interfaces.sort();
         interfaces.dedup();
         Some(About { root, interfaces })

@@ -1,7 +1,7 @@
 //! A judgement for people: what a client sees, what can be done about it, and then the rest.
 
 use super::screen::{Screen, Tone, clean, wrap};
-use crate::judge::{Gate, Judgement, PathVerdict, Severity, Symptom, Verdict};
+use crate::judge::{Gate, Judgement, PathGates, PathVerdict, Severity, Symptom, Verdict};
 use crate::plan::{Declined, Step, words};
 
 /// Groups of sources that one path shows.
@@ -32,7 +32,7 @@ pub fn sentence(screen: Screen, verdict: Verdict, sentence: &str) -> String {
 /// The paths and the findings.
 pub fn details(screen: Screen, judgement: &Judgement) -> String {
     let mut out = String::new();
-    for path in &judgement.paths {
+    for PathGates { whole: path, .. } in &judgement.gates {
         out.push_str(&path_lines(path));
     }
     let infos = judgement.findings.iter().filter(|f| f.severity == Severity::Info).count();

@@ -36,7 +36,7 @@ const RTA_GATEWAY: u16 = 5;
 const RTA_PRIORITY: u16 = 6;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
-const RTA_VIA: u16 = 18;
+pub const RTA_VIA: u16 = 18;
 const RTM_F_CLONED: u32 = 0x200;
 
 const FRA_PRIORITY: u16 = 6;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use nix::libc;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
 
+use crate::decode::route::RTA_VIA;
 use crate::facts::{Family, RouteKind};
 
 /// A request socket of NETLINK_ROUTE, in the namespace of the thread that opened it.
@@ -105,7 +106,7 @@ impl Rtnl {
             } else {
                 let mut via = u16::from(self::family(Family::of(gateway))).to_ne_bytes().to_vec();
                 via.extend(octets(gateway));
-                attribute(&mut body, libc::RTA_VIA, &via);
+                attribute(&mut body, RTA_VIA, &via);
             }
         }
         if let Some(interface) = route.interface {

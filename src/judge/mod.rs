@@ -125,15 +125,15 @@ fn unreadable(snapshot: &Snapshot, family: Family) -> Vec<(&'static str, String)
 fn gates(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
     let open = PathVerdict::open(path.clone());
     let (firewall, neighbours) = firewall_and_doubts(policy, snapshot, path);
-    let (mut listener, mut wrappers) = (open.clone(), open.clone());
+    let (mut listener, mut wrappers) = (open.clone(), open);
     if policy.sshd.mode != Mode::Off {
         listener::listener(&mut listener, snapshot);
     }
     if policy.wrappers.mode != Mode::Off {
         wrappers::wrappers(&mut wrappers, snapshot);
     }
-    let mut whole = open;
-    for gate in [&firewall, &listener, &wrappers] {
+    let mut whole = firewall.clone();
+    for gate in [&listener, &wrappers] {
         whole.then(gate);
     }
     PathGates { whole, firewall, listener, wrappers, neighbours }
@@ -153,8 +153,7 @@ fn conclude(policy: &Policy, snapshot: &Snapshot, gates: Vec<PathGates>, mut fin
         let sees = if verdict == Verdict::Blocked { " a client would see:" } else { "" };
         sentence = format!("after the next boot of this disk{sees} {sentence}");
     }
-    let paths = gates.iter().map(|g| g.whole.clone()).collect();
-    Judgement { verdict, symptom, sentence, paths, findings, gates }
+    Judgement { verdict, symptom, sentence, gates, findings }
 }
 
 fn verdict(intent: &Intent, findings: &[Finding]) -> Verdict {

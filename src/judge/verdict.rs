@@ -1,6 +1,7 @@
 //! The types of a judgement.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -104,7 +105,7 @@ impl Blame {
 pub struct Blocked {
     pub sources: AddrSet,
     pub symptom: Symptom,
-    pub by: Blame,
+    pub by: Arc<Blame>,
 }
 
 /// Sources whose fate depends on rate, history or time (conditional), or on what is not modelled (unknown).
@@ -113,7 +114,7 @@ pub struct Open {
     pub sources: AddrSet,
     /// `at most 6 connections in 30 s (recent)`, `match bpf is not modelled`
     pub reason: String,
-    pub by: Blame,
+    pub by: Arc<Blame>,
     /// Of conditional ones: what becomes of the first connection of a client that was not seen lately, while no limit is
     /// used up.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,8 +145,8 @@ impl First {
 }
 
 impl Open {
-    pub fn new(sources: AddrSet, reason: String, by: Blame) -> Open {
-        Open { sources, reason, by, first: None }
+    pub fn new(sources: AddrSet, reason: String, by: impl Into<Arc<Blame>>) -> Open {
+        Open { sources, reason, by: by.into(), first: None }
     }
 
     /// What becomes of a first connection, as far as that is sure.
@@ -228,15 +229,15 @@ impl PathVerdict {
     }
 
     /// Blocks `sources` as far as they were admitted or open until here: what an earlier gate blocked stays its own.
-    pub fn block(&mut self, sources: &AddrSet, symptom: Symptom, by: Blame) {
+    pub fn block(&mut self, sources: &AddrSet, symptom: Symptom, by: impl Into<Arc<Blame>>) {
         let taken = self.take(sources);
         if !taken.is_empty() {
-            self.blocked.push(Blocked { sources: taken, symptom, by });
+            self.blocked.push(Blocked { sources: taken, symptom, by: by.into() });
         }
     }
 
     /// Of `sources` those that were admitted until here become unknown.
-    pub fn doubt(&mut self, sources: &AddrSet, reason: String, by: Blame) {
+    pub fn doubt(&mut self, sources: &AddrSet, reason: String, by: impl Into<Arc<Blame>>) {
         for open in &mut self.conditional {
             open.unsettle(sources);
         }
@@ -321,21 +322,25 @@ pub struct Judgement {
     pub symptom: Symptom,
     /// One sentence: "connection timed out, because …".
     pub sentence: String,
-    pub paths: Vec<PathVerdict>,
-    pub findings: Vec<Finding>,
-    /// Each path gate by gate, in the order of `paths`: what the planner looks at.
-    #[serde(skip)]
+    /// Written down are the whole paths.
+    #[serde(rename = "paths")]
     pub gates: Vec<PathGates>,
+    pub findings: Vec<Finding>,
 }
 
 /// One path, with every gate judged as if it stood alone, and all of them together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub struct PathGates {
     pub whole: PathVerdict,
     /// Routes and netfilter.
+    #[serde(skip)]
     pub firewall: PathVerdict,
+    #[serde(skip)]
     pub listener: PathVerdict,
+    #[serde(skip)]
     pub wrappers: PathVerdict,
     /// Where neighbour discovery is in doubt. It decides nothing.
+    #[serde(skip)]
     pub neighbours: Vec<Doubtful>,
 }

@@ -50,7 +50,6 @@ fn make_as(
         verdict: Overall::Blocked,
         symptom: Symptom::TimedOut,
         sentence: String::new(),
-        paths: Vec::new(),
         findings: Vec::new(),
         gates: Vec::new(),
     };

@@ -41,7 +41,6 @@ fn judgement() -> Judgement {
         verdict: Overall::Blocked,
         symptom: Symptom::TimedOut,
         sentence: String::new(),
-        paths: Vec::new(),
         findings: Vec::new(),
         gates: gates.into(),
     }

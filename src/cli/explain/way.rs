@@ -1,6 +1,7 @@
 //! One packet's way, told in order: what the walk met, then the gates behind the firewall, then how it ends.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -98,7 +99,7 @@ pub struct End {
     pub state: State,
     pub symptom: Symptom,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub by: Option<Blame>,
+    pub by: Option<Arc<Blame>>,
     /// Why it is conditional or unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -330,7 +330,7 @@ impl<'a> Walk<'a> {
             };
             let port = port.unwrap_or(packet.port);
             if (address, port) != (packet.address, packet.port) {
-                let by = Arc::new(self.blame(crate::judge::Gate::Firewall, true));
+                let by = self.known_blame(true);
                 fork.packet.flow.diverted = Some(Diversion { address, port, by });
                 (fork.packet.address, fork.packet.port) = (address, port);
             }
@@ -401,8 +401,7 @@ impl<'a> Walk<'a> {
 
     /// Accepted, dropped or neither: what is not modelled may do any of it.
     fn anything(&mut self, mut fork: Fork, why: &str, out: &mut Out<'_>) -> Done {
-        let raised =
-            Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(crate::judge::Gate::Firewall, true) });
+        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.known_blame(true) });
         fork.doubt(&raised);
         self.note(&fork, None, "not modelled");
         self.end(fork.clone(), None);

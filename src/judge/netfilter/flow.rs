@@ -138,7 +138,7 @@ impl Doubt {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Raised {
     pub doubt: Doubt,
-    pub by: Blame,
+    pub by: Arc<Blame>,
 }
 
 /// Sources for which the packet has come to the same point in the same state. With `doubts` they may have come here: the

@@ -133,7 +133,7 @@ impl<'a> Hooks<'a> {
         forks = self.pass(walk, Hook::Postrouting, forks, &device);
         let mut sent = Vec::new();
         for fork in forks {
-            let out = fork.packet.oif.map_or_else(|| device.clone(), |i| walk.interface_name(i));
+            let out = fork.packet.oif.map_or_else(|| device.clone(), |i| walk.interface_name(i).to_owned());
             sent.extend(self.pass(walk, Hook::Egress, vec![fork], &out));
         }
 
@@ -194,10 +194,10 @@ impl<'a> Hooks<'a> {
         let Some(table) = self.tables.iter().find(hooked) else { return };
         let doubt = Doubt::unknown("rules of family bridge are not modelled");
         let by = Blame::gate(Gate::Firewall, &format!("{} {}", table.family, table.name));
-        let raised = Arc::new(Raised { doubt, by });
+        let raised = Arc::new(Raised { doubt, by: by.into() });
         for fork in forks {
             fork.doubt(&raised);
-            let by = Some(Arc::new(raised.by.clone()));
+            let by = Some(raised.by.clone());
             let doubts = fork.doubts.clone();
             walk.ends.push(End { sources: fork.sources.clone(), fate: Fate::Blocked(Symptom::TimedOut), doubts, by });
         }
@@ -337,7 +337,7 @@ fn deliver(walk: &mut Walk<'_>, forks: &mut Vec<Fork>, ports: &Ports) {
         if ports.unseen {
             let why = format!("it is led to port {port}, and who listens there is not known");
             let mut open = fork;
-            open.doubt(&Arc::new(Raised { doubt: Doubt::unknown(why), by: by.clone() }));
+            open.doubt(&Arc::new(Raised { doubt: Doubt::unknown(why), by: by.clone().into() }));
             block(walk, open.clone(), Symptom::Unknown, by);
             here.push(open);
             continue;

@@ -112,7 +112,7 @@ impl Walk<'_> {
                     let source = dirs.get(dimension).copied().unwrap_or(true);
                     let index = if source { packet.iif } else { packet.oif };
                     let name = index.map(|i| self.interface_name(i));
-                    Cond::known(member.interface.is_some() && member.interface == name)
+                    Cond::known(member.interface.is_some() && member.interface.as_deref() == name)
                 }
                 "mark" => match packet.mark {
                     Some(mark) => Cond::known(member.mark.is_none_or(|m| m == mark)),

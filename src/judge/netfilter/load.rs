@@ -194,9 +194,10 @@ impl Walk<'_> {
     pub fn meta(&self, packet: &Packet, hook: Hook, key: MetaKey) -> Loaded {
         let index = |index: Option<u32>| constant(&index.unwrap_or(0).to_ne_bytes());
         let name = |index: Option<u32>| {
-            let mut padded = index.map_or(Vec::new(), |i| self.interface_name(i).into_bytes());
-            padded.resize(16, 0);
-            constant(&padded)
+            let name = index.map_or("", |i| self.interface_name(i));
+            let mut padded = [0; 16];
+            padded.iter_mut().zip(name.bytes()).for_each(|(slot, byte)| *slot = byte);
+            Loaded::Const(padded, padded.len())
         };
         let of_link = |index: Option<u32>, field: fn(&crate::facts::Link) -> Loaded| {
             index.and_then(|i| link(self.net, i)).map_or(Loaded::Break, field)
@@ -360,7 +361,7 @@ impl Walk<'_> {
         }
         match result {
             FibResult::OifName => {
-                let mut name = if index == 0 { Vec::new() } else { self.interface_name(index).into_bytes() };
+                let mut name = if index == 0 { Vec::new() } else { self.interface_name(index).as_bytes().to_vec() };
                 name.resize(16, 0);
                 constant(&name)
             }
@@ -368,8 +369,8 @@ impl Walk<'_> {
         }
     }
 
-    pub fn interface_name(&self, index: u32) -> String {
-        link(self.net, index).map_or_else(|| self.path.interface.clone(), |l| l.name.clone())
+    pub fn interface_name(&self, index: u32) -> &str {
+        link(self.net, index).map_or(&self.path.interface, |l| &l.name)
     }
 
     fn is_enslaved(&self, packet: &Packet) -> bool {

@@ -67,6 +67,15 @@ impl<'a> Walk<'a> {
         sets.entry(key).or_insert_with(|| Rc::new(Prepared::of(set, self.path.family))).clone()
     }
 
+    /// Whether no element can hold this key; false where that takes a closer look.
+    pub fn lacks(&self, packet: &Packet, table: &Table, set: &'a Set, key: &[u8]) -> bool {
+        let prepared = self.prepared(set);
+        prepared.others.is_empty()
+            && prepared.any.is_none()
+            && !prepared.single.contains_key(key)
+            && touched(packet, table, set).is_none()
+    }
+
     /// Whether the key is in the set.
     pub fn contains(&self, packet: &Packet, table: &Table, set: &'a Set, regs: &Regs, key: &[Byte]) -> Cond {
         if let Some(doubt) = touched(packet, table, set) {

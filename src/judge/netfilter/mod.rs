@@ -11,6 +11,7 @@ mod first;
 #[cfg(test)]
 mod first_tests;
 mod flow;
+mod glance;
 mod hooks;
 mod ipset;
 mod load;
@@ -195,7 +196,7 @@ impl Blocks {
     }
 
     fn finish(self) -> Vec<super::Blocked> {
-        let blocked = |(sources, symptom, by)| super::Blocked { sources, symptom, by: Arc::unwrap_or_clone(by) };
+        let blocked = |(sources, symptom, by)| super::Blocked { sources, symptom, by };
         self.list.into_iter().map(blocked).collect()
     }
 }

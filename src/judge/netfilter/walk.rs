@@ -231,6 +231,10 @@ impl<'a> Walk<'a> {
                 return;
             }
         }
+        let site = self.stack.last().copied();
+        if start == 0 && site.is_some_and(|site| self.surely_misses(&site, &fork.packet, rule)) {
+            return;
+        }
         let mut first = Eval { hit: None, doubts, regs };
         let mut more = Vec::new();
         match self.scan(fork, rule, start, &mut first) {
@@ -270,7 +274,7 @@ impl<'a> Walk<'a> {
             }
             return;
         }
-        let by = self.blame(self.gate(), true);
+        let by = self.known_blame(true);
         for doubt in eval.doubts {
             matched.doubt(&Arc::new(Raised { doubt, by: by.clone() }));
         }
@@ -306,7 +310,7 @@ impl<'a> Walk<'a> {
 
     /// What becomes of these is not known.
     pub fn give_up(&mut self, forks: &mut Vec<Fork>, why: &str) {
-        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(self.gate(), true) });
+        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.known_blame(true) });
         for mut fork in forks.drain(..) {
             fork.doubt(&raised);
             self.note(&fork, None, "not modelled");
@@ -316,7 +320,7 @@ impl<'a> Walk<'a> {
                 doubts: fork.doubts.clone(),
                 by: None,
             });
-            let by = Some(Arc::new(raised.by.clone()));
+            let by = Some(raised.by.clone());
             self.ends.push(End {
                 sources: fork.sources,
                 fate: Fate::Blocked(Symptom::Unknown),
@@ -339,11 +343,7 @@ impl<'a> Walk<'a> {
         self.ends.push(End { sources: fork.sources, fate: Fate::Blocked(symptom), doubts: fork.doubts, by: Some(by) });
     }
 
-    fn gate(&self) -> Gate {
-        if self.stack.is_empty() { Gate::Route } else { Gate::Firewall }
-    }
-
-    fn known_blame(&mut self, everybody: bool) -> Arc<Blame> {
+    pub fn known_blame(&mut self, everybody: bool) -> Arc<Blame> {
         let Some(site) = self.stack.last() else { return Arc::new(self.blame(Gate::Route, everybody)) };
         let way = self.stack.iter().map(|s| (std::ptr::from_ref(s.chain), s.index)).collect();
         let standing = (site.hook, way, everybody);

@@ -21,16 +21,8 @@ const SOCKET_TRANSPARENT: u8 = 1;
 impl Walk<'_> {
     pub fn xt_match(&self, packet: &Packet, hook: Hook, m: &XtMatch) -> Cond {
         match m {
-            XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment } => {
-                let proto = *proto == 0 || (*proto == packet.protocol()) != *proto_invert;
-                // A handshake is never in fragments.
-                let whole = *fragment != Some(true);
-                if !proto || !whole || !self.iface(iif.as_ref(), packet.iif) || !self.iface(oif.as_ref(), packet.oif) {
-                    return Cond::Never;
-                }
-                let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
-                if !holds(host, packet.address) { Cond::Never } else { of_client(packet.family, client) }
-            }
+            XtMatch::Header { .. } if !self.fits(packet, m) => Cond::Never,
+            XtMatch::Header { src, dst, .. } => of_client(packet.family, if packet.inwards() { src } else { dst }),
             XtMatch::Tcp { .. } | XtMatch::Multiport { .. } | XtMatch::Tcpmss { .. }
                 if packet.discovery().is_some() =>
             {
@@ -173,6 +165,18 @@ impl Walk<'_> {
             XtMatch::Time { text } => Cond::Maybe(Doubt::conditional(format!("depends on the time ({text})"))),
             XtMatch::Unknown { name } => Cond::Maybe(Doubt::unknown(format!("match {name} is not modelled"))),
         }
+    }
+
+    /// Whether a header's conditions hold that do not hang on the client; true of every other match.
+    pub fn fits(&self, packet: &Packet, m: &XtMatch) -> bool {
+        let XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment } = m else { return true };
+        let host = if packet.inwards() { dst } else { src };
+        (*proto == 0 || (*proto == packet.protocol()) != *proto_invert)
+            // A handshake is never in fragments.
+            && *fragment != Some(true)
+            && holds(host, packet.address)
+            && self.iface(iif.as_ref(), packet.iif)
+            && self.iface(oif.as_ref(), packet.oif)
     }
 
     fn iface(&self, wanted: Option<&IfaceMatch>, index: Option<u32>) -> bool {
