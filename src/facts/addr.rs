@@ -94,9 +94,20 @@ impl AddrSet {
 
     /// The addresses from `first` to `last`, both included; empty where `first > last`.
     pub fn range(family: Family, first: u128, last: u128) -> AddrSet {
-        let mut set = AddrSet::empty(family);
-        set.insert(first, last);
-        set
+        AddrSet { family, ranges: Ranges::one(first, last.min(family.max())) }
+    }
+
+    /// All addresses of these sets of the family.
+    pub fn all<'a>(family: Family, sets: impl IntoIterator<Item = &'a AddrSet>) -> AddrSet {
+        let ranges = sets.into_iter().inspect(|set| debug_assert_eq!(set.family, family)).flat_map(AddrSet::ranges);
+        AddrSet::of(family, ranges.collect())
+    }
+
+    /// The addresses of these intervals, in no order; of one whose ends are the wrong way round none.
+    pub fn of(family: Family, mut ranges: Vec<(u128, u128)>) -> AddrSet {
+        ranges.iter_mut().for_each(|(_, last)| *last = family.max().min(*last));
+        ranges.retain(|(first, last)| first <= last);
+        AddrSet { family, ranges: Ranges::all(ranges) }
     }
 
     pub fn single(address: IpAddr) -> AddrSet {
@@ -110,13 +121,8 @@ impl AddrSet {
 
     /// Those of `nets` that are of this family.
     pub fn nets<'a>(family: Family, nets: impl IntoIterator<Item = &'a IpNet>) -> AddrSet {
-        let mut set = AddrSet::empty(family);
-        for net in nets {
-            if Family::of(net.network()) == family {
-                set.insert(number(net.network()), number(net.broadcast()));
-            }
-        }
-        set
+        let own = nets.into_iter().filter(|net| Family::of(net.network()) == family);
+        AddrSet::of(family, own.map(|net| (number(net.network()), number(net.broadcast()))).collect())
     }
 
     pub fn family(&self) -> Family {

@@ -42,6 +42,31 @@ impl Ranges {
         Ranges::One(None)
     }
 
+    /// The one from `first` to `last`.
+    pub fn one(first: u128, last: u128) -> Ranges {
+        Ranges::One((first <= last).then_some((first, last)))
+    }
+
+    /// All of these, which may overlap, in no order.
+    pub fn all(mut ranges: Vec<Range>) -> Ranges {
+        ranges.sort_unstable();
+        let mut blocks = Vec::new();
+        let mut run: Vec<Range> = Vec::new();
+        for (first, last) in ranges {
+            match run.last_mut() {
+                Some((_, end)) if end.saturating_add(1) >= first => *end = last.max(*end),
+                _ => {
+                    if run.len() == BLOCK {
+                        blocks.extend(Block::of(std::mem::take(&mut run)));
+                    }
+                    run.push((first, last));
+                }
+            }
+        }
+        blocks.extend(Block::of(run));
+        Ranges::of(blocks)
+    }
+
     fn of(blocks: Vec<Block>) -> Ranges {
         let len = blocks.iter().map(|b| b.ranges.len()).sum();
         match blocks.as_slice() {
@@ -83,6 +108,10 @@ impl Ranges {
     }
 
     pub fn insert(&mut self, first: u128, last: u128) {
+        if let Ranges::One(None) = self {
+            *self = Ranges::one(first, last);
+            return;
+        }
         let (mut from, mut to) = (first, last);
         if let Some((a, b)) = self.before(first).filter(|(_, b)| b.saturating_add(1) >= first) {
             if last <= b {
@@ -411,6 +440,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn all_at_once_is_one_after_the_other(parts in parts(60)) {
+            let all = Ranges::all(parts.iter().map(|(first, size)| (*first, first + size)).collect());
+            prop_assert!(in_order(&all));
+            prop_assert_eq!(all, build(&parts));
+        }
+
         /// A rule takes a part out of a set, something happens to the part, and it comes back.
         #[test]
         fn a_part_that_leaves_and_comes_back_is_exact(

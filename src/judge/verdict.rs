@@ -213,11 +213,7 @@ impl PathVerdict {
     }
 
     pub fn blocked_sources(&self) -> AddrSet {
-        let mut set = AddrSet::empty(self.path.family);
-        for b in &self.blocked {
-            set.union_with(&b.sources);
-        }
-        set
+        AddrSet::all(self.path.family, self.blocked.iter().map(|b| &b.sources))
     }
 
     pub fn unknown_sources(&self) -> AddrSet {

@@ -30,23 +30,23 @@ impl<'a> Prepared<'a> {
             any: None,
             stateful: false,
         };
-        let mut addresses = (set.key_len == family.bytes() && set.fields.len() < 2).then(|| AddrSet::empty(family));
+        let mut addresses = (set.key_len == family.bytes() && set.fields.len() < 2).then(Vec::new);
         for (place, element) in set.elements.iter().enumerate() {
             prepared.stateful |= element.exprs.iter().any(decides);
             match &element.key {
                 ElementKey::One(key) => {
                     prepared.single.entry(key.as_slice()).or_insert(place);
-                    addresses.iter_mut().for_each(|a| a.insert(wide(key), wide(key)));
+                    addresses.iter_mut().for_each(|a| a.push((wide(key), wide(key))));
                 }
                 ElementKey::Range(from, to) => {
                     prepared.others.push(place);
-                    addresses.iter_mut().for_each(|a| a.insert(wide(from), wide(to)));
+                    addresses.iter_mut().for_each(|a| a.push((wide(from), wide(to))));
                 }
                 ElementKey::Any => prepared.any = Some(place),
             }
         }
         let plain = !prepared.stateful && prepared.any.is_none();
-        prepared.addresses = addresses.filter(|_| plain).map(Rc::new);
+        prepared.addresses = addresses.filter(|_| plain).map(|ranges| Rc::new(AddrSet::of(family, ranges)));
         prepared
     }
 }

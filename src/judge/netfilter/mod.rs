@@ -98,9 +98,8 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     let mut out = PathVerdict { admitted: empty(), ..PathVerdict::open(path.clone()) };
     let (sure, doubtful): (Vec<End>, Vec<End>) = ends.into_iter().partition(|e| e.doubts.is_empty());
     let mut blocked = Blocks::default();
-    let mut left = sources.clone();
+    let left = sources.minus(&AddrSet::all(path.family, sure.iter().map(|end| &end.sources)));
     for end in sure {
-        left.subtract(&end.sources);
         match (end.fate, end.by) {
             (Fate::Blocked(symptom), Some(by)) => blocked.add(end.sources, symptom, by),
             _ => out.admitted.union_with(&end.sources),
@@ -119,6 +118,7 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     let open = may.intersection(&may_not);
     out.admitted.union_with(&may.minus(&open).intersection(&left));
     let mut open = open.intersection(&left);
+    let mut named = empty();
     let mut symptoms: HashMap<Symptom, AddrSet> = HashMap::new();
     for end in &doubtful {
         if let Fate::Blocked(symptom) = end.fate {
@@ -129,10 +129,8 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
         let agreed = end.sources.intersection(&left).minus(&may);
         if let (Fate::Blocked(symptom), false, Some(by)) = (end.fate, agreed.is_empty(), end.by) {
             // Of several rules that all block the same sources the first is named.
-            let mut fresh = match &blocked.all {
-                Some(all) => agreed.minus(all),
-                None => agreed,
-            };
+            let mut fresh = agreed.minus(&named);
+            named.union_with(&fresh);
             for (_, others) in symptoms.iter().filter(|(s, _)| **s != symptom) {
                 let mixed = fresh.intersection(others);
                 fresh.subtract(&mixed);
@@ -158,8 +156,7 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
             }
         }
     }
-    left.subtract(&may);
-    left.subtract(&may_not);
+    let left = left.minus(&may).minus(&may_not);
     if !left.is_empty() {
         let by = Blame::gate(Gate::Firewall, "netfilter");
         out.unknown.push(Open::new(left, "the walk lost these sources".to_owned(), by));
@@ -173,7 +170,6 @@ struct Blocks {
     list: Vec<(AddrSet, Symptom, Arc<Blame>)>,
     /// By the blame's own place: a walk makes one for each rule.
     index: HashMap<(Symptom, *const Blame), usize>,
-    all: Option<AddrSet>,
 }
 
 impl Blocks {
@@ -181,7 +177,6 @@ impl Blocks {
         if sources.is_empty() {
             return;
         }
-        self.all.get_or_insert_with(|| AddrSet::empty(sources.family())).union_with(&sources);
         let key = (symptom, Arc::as_ptr(&by));
         // Routes and what could not be read are blamed anew for each fork.
         let same = || self.list.iter().position(|(_, s, b)| *s == symptom && b.rule_ref.is_none() && *b == by);

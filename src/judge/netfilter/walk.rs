@@ -232,10 +232,11 @@ impl<'a> Walk<'a> {
             }
         }
         let site = self.stack.last().copied();
+        let mut first = Eval { hit: None, doubts, regs };
         if start == 0 && site.is_some_and(|site| self.surely_misses(&site, &fork.packet, rule)) {
+            debug_assert!(matches!(self.scan(fork, rule, 0, &mut first), Scan::Miss), "{rule:?}");
             return;
         }
-        let mut first = Eval { hit: None, doubts, regs };
         let mut more = Vec::new();
         match self.scan(fork, rule, start, &mut first) {
             Scan::Miss => return,
