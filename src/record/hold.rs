@@ -46,10 +46,8 @@ impl Hold {
 /// A hold as it is kept.
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
-    #[serde(flatten)]
     hold: Hold,
     /// When it was put in force, by the clock that nobody sets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     began: Option<Uptime>,
 }
 

@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, ToSpan};
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Timestamp};
 
 use super::StateDir;
 use super::history::ids;
@@ -21,20 +21,19 @@ impl StateDir {
 /// The time in UTC and four hexadecimal digits by chance. Where the clock was set back, and for a second one in one second, it is
 /// the time of the last one and a second more.
 pub(super) fn new_id(others: &[String]) -> String {
-    let now = TimeZone::UTC.to_datetime(Timestamp::now());
     // Each RandomState is keyed by chance.
     let chance = RandomState::new().build_hasher().finish() as u16;
-    format!("{}-{chance:04x}", after(now, others).strftime("%Y%m%dT%H%M%S"))
+    format!("{}-{chance:04x}", after(Timestamp::now(), others).strftime("%Y%m%dT%H%M%S"))
 }
 
-fn after(now: DateTime, others: &[String]) -> DateTime {
+fn after(now: Timestamp, others: &[String]) -> Timestamp {
     let last = others.iter().filter_map(|id| time(id)).max();
     // Nothing comes after the end of time.
-    last.and_then(|last| last.checked_add(1.second()).ok()).map_or(now, |next| next.max(now))
+    last.and_then(|last| last.checked_add(SignedDuration::from_secs(1)).ok()).map_or(now, |next| next.max(now))
 }
 
 /// The time of an id, if it is one.
-fn time(id: &str) -> Option<DateTime> {
+fn time(id: &str) -> Option<Timestamp> {
     let (day, rest) = id.split_once('T')?;
     let time = rest.split('-').next()?;
     let part = |text: &str, from: usize, to: usize| -> Option<i16> { text.get(from..to)?.parse().ok() };
@@ -44,18 +43,17 @@ fn time(id: &str) -> Option<DateTime> {
     }
     let (year, month, of_month) = (part(day, 0, 4)?, small(day, 4)?, small(day, 6)?);
     let (hour, minute, second) = (small(time, 0)?, small(time, 2)?, small(time, 4)?);
-    DateTime::new(year, month, of_month, hour, minute, second, 0).ok()
+    Offset::UTC.to_timestamp(DateTime::new(year, month, of_month, hour, minute, second, 0).ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::civil::date;
     use proptest::prelude::*;
 
     #[test]
     fn an_id_sorts_after_all_others_whatever_the_clock_says() {
-        let now = date(2026, 11, 27).at(16, 55, 50, 0);
+        let now = time("20261127T165550-0000").unwrap();
         let id = |others: &[&str]| {
             let others: Vec<String> = others.iter().map(|&id| id.to_owned()).collect();
             after(now, &others).strftime("%Y%m%dT%H%M%S").to_string()
@@ -88,7 +86,7 @@ mod tests {
         fn ids_sort_as_they_were_made(seconds in proptest::collection::vec(-2_000_000_000i64..4_000_000_000, 1..20)) {
             let mut ids: Vec<String> = Vec::new();
             for second in seconds {
-                let now = TimeZone::UTC.to_datetime(Timestamp::from_second(second).unwrap());
+                let now = Timestamp::from_second(second).unwrap();
                 ids.push(format!("{}-0000", after(now, &ids).strftime("%Y%m%dT%H%M%S")));
             }
             prop_assert!(ids.is_sorted() && ids.iter().zip(ids.iter().skip(1)).all(|(a, b)| a != b));

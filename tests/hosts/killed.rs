@@ -1,23 +1,32 @@
 //! A repair that is killed on a booted host: the watcher that systemd runs takes it back, and nobody has to come by.
 
-use ssh_rescue::rehearse::drill::Sight::{Banner, TimedOut};
+use ssh_rescue::rehearse::drill::Sight::{self, Banner, NoBanner, TimedOut};
 
 use super::booted::Booted;
 use super::client::SOMEBODY;
 use super::seen::{differences, state, text};
 use super::walk::expect;
 
-/// A repair's own commits are renames: its intent, each of two steps begun and done, applied, confirmed.
-const COMMITS: usize = 7;
-/// Killed at so many of them, none is left.
+/// Killed at so many of its commits, a repair has none left.
 const BOUND: u32 = 30;
 
-/// Killed at each of its commits, the one by which it is confirmed among them, a repair leaves nothing or all of it.
+/// A repair of the rules of two back-ends.
 pub fn at_every_commit(host: &Booted) -> Result<(), String> {
-    host.sh(
-        "nft 'table inet fw { chain in { type filter hook input priority 0; ct state established accept; tcp dport 22 drop; }; }'
-         iptables -P INPUT DROP",
-    );
+    let make = "nft 'table inet fw { chain in { type filter hook input priority 0; ct state established accept; tcp dport 22 drop; }; }'
+         iptables -P INPUT DROP";
+    sweep(host, make, 2, [TimedOut; 2])
+}
+
+/// One that lets systemd act.
+pub fn while_thawing(host: &Booted) -> Result<(), String> {
+    sweep(host, "systemctl freeze ssh", 1, [NoBanner; 2])
+}
+
+/// Killed at each of its commits, the one by which it is confirmed among them, a repair leaves nothing or all of it. They are
+/// renames: its intent, each of its steps begun and done, applied, confirmed.
+fn sweep(host: &Booted, make: &str, steps: usize, sees: [Sight; 2]) -> Result<(), String> {
+    let commits = 3 + 2 * steps;
+    host.sh(make);
     let before = state(host);
     let mut taken_back = 0;
     for commit in 1..BOUND {
@@ -38,11 +47,11 @@ pub fn at_every_commit(host: &Booted) -> Result<(), String> {
         }
         expect(&format!("what commit {commit} leaves"), &differences(&before, &state(host)), &[vec![], vec![]])?;
         if ended {
-            expect("whether all commits were met", &(taken_back >= COMMITS && !left.is_empty()), &true)?;
+            expect("whether all commits were met", &(taken_back >= commits && !left.is_empty()), &true)?;
             // It was systemd's, and not a child of the repair.
             let started = host.sh("journalctl -q -o cat -u 'ssh-rescue-watch-*' | grep -c ^Started");
             expect("watchers that systemd started", &started.trim().parse::<u32>().is_ok_and(|n| n >= commit), &true)?;
-            return expect("a client in the end", &host.wire.see(SOMEBODY), &[TimedOut; 2]);
+            return expect("a client in the end", &host.wire.see(SOMEBODY), &sees);
         }
     }
     Err(format!("a repair has more than {BOUND} commits"))

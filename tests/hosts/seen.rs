@@ -34,6 +34,7 @@ const CONTENTS: &str = r#"
 find /etc -path /etc/firewalld/zones -prune -o -type f ! -name '*-' -printf '%p %m %U:%G\n' | sort
 find /etc -path /etc/firewalld/zones -prune -o -type f ! -name '*-' -exec cksum {} + | sort
 systemctl show -p Id,ActiveState,LoadState,UnitFileState ssh.service ssh.socket firewalld ufw nftables | sed s/failed/inactive/
+grep -lx 1 /sys/fs/cgroup/system.slice/ssh.service/cgroup.freeze 2>/dev/null || :
 if systemctl -q is-active firewalld; then firewall-cmd --permanent --list-all-zones; fi
 "#;
 
