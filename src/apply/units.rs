@@ -24,6 +24,7 @@ const UNIT_FILES: &str = "/etc/systemd/system";
 /// How long systemd may take to answer, and how long a job may run.
 const DEADLINE: Duration = Duration::from_secs(15);
 const JOB: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
 /// How long a process that takes no connections has to end by itself, and how long its restart may take in all. systemd would wait
 /// for a minute and a half.
 const GRACE: Duration = Duration::from_secs(5);
@@ -284,34 +285,43 @@ pub fn restart(host: &Host, unit: &str, old: &Doomed, sshd: Option<&Path>) -> Re
     if let Some(sshd) = sshd {
         test(host, sshd)?;
     }
-    let bus = has_bus(host);
-    match bus {
-        true => talk(host, async |bus| manage(bus, "RestartUnit", &(unit, "replace")).await.map(drop))?,
-        false => systemctl(host, &["--no-block", "restart", unit]).map(drop)?,
-    }
     let begin = Instant::now();
-    let mut killed = false;
-    let state = loop {
-        let (state, at_work) = match bus {
-            true => talk(host, async |bus| {
+    // Some time before systemd itself would do so.
+    let kill = |words: &str| {
+        if words.starts_with("deactivating") && begin.elapsed() >= GRACE {
+            // That it could not be told is seen by the unit, which does not come up.
+            let _ = old.kill();
+        }
+    };
+    let state = match has_bus(host) {
+        true => {
+            let all = host.systemd(RESTART + DEADLINE, async |bus| {
+                manage(bus, "RestartUnit", &(unit, "replace")).await?;
                 let path = load(bus, unit).await?;
-                let job = job(bus, &path).await?;
-                Ok((now(bus, &path).await?, job))
-            })?,
-            false => {
+                loop {
+                    let job = job(bus, &path).await?;
+                    let state = now(bus, &path).await?;
+                    if (!job && !is_changing(&state)) || begin.elapsed() >= RESTART {
+                        return Ok(state);
+                    }
+                    kill(&state.words);
+                    sleep(POLL).await;
+                }
+            });
+            all.map_err(bus_error)?
+        }
+        false => {
+            systemctl(host, &["--no-block", "restart", unit])?;
+            loop {
                 let jobs = systemctl(host, &["list-jobs", "--no-legend", "--no-pager", unit])?;
-                (shown(host, unit)?, !jobs.stdout.trim_ascii().is_empty())
+                let state = shown(host, unit)?;
+                if (jobs.stdout.trim_ascii().is_empty() && !is_changing(&state)) || begin.elapsed() >= RESTART {
+                    break state;
+                }
+                kill(&state.words);
+                pause(POLL);
             }
-        };
-        let begun = |word: &str| state.words.starts_with(word);
-        if (!at_work && !begun("activating") && !begun("deactivating")) || begin.elapsed() >= RESTART {
-            break state;
         }
-        if !killed && begun("deactivating") && begin.elapsed() >= GRACE {
-            old.kill()?;
-            killed = true;
-        }
-        pause(Duration::from_millis(50));
     };
     match state.active {
         true => Ok(()),
@@ -396,7 +406,11 @@ fn shown(host: &Host, unit: &str) -> Result<State, StepError> {
 }
 
 fn talk<T>(host: &Host, talk: impl AsyncFnOnce(&Connection) -> Result<T, BusError>) -> Result<T, StepError> {
-    host.systemd(DEADLINE, talk).map_err(|source| StepError::Bus { whom: "systemd".into(), source })
+    host.systemd(DEADLINE, talk).map_err(bus_error)
+}
+
+fn bus_error(source: BusError) -> StepError {
+    StepError::Bus { whom: "systemd".into(), source }
 }
 
 async fn manage<B>(bus: &Connection, method: &str, body: &B) -> Result<zbus::Message, BusError>
@@ -429,6 +443,10 @@ async fn now(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusError
     })
 }
 
+fn is_changing(state: &State) -> bool {
+    ["activating", "deactivating"].iter().any(|word| state.words.starts_with(word))
+}
+
 /// Whether a job is at work on a unit.
 async fn job(bus: &Connection, path: &OwnedObjectPath) -> Result<bool, BusError> {
     let job: (u32, OwnedObjectPath) = property(bus, path, "Job").await?.try_into()?;
@@ -441,10 +459,9 @@ async fn settled(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusE
     loop {
         let job = job(bus, path).await?;
         let state = now(bus, path).await?;
-        let at_work = job || state.words.starts_with("activating") || state.words.starts_with("deactivating");
-        if !at_work || Instant::now() >= end {
+        if (!job && !is_changing(&state)) || Instant::now() >= end {
             return Ok(state);
         }
-        sleep(Duration::from_millis(20)).await;
+        sleep(POLL).await;
     }
 }
