@@ -331,10 +331,6 @@ pub fn restart(host: &Host, unit: &str, old: &Doomed, sshd: Option<&Path>) -> Re
 
 /// What systemd calls this run of a unit; no other, before or after, has the same name.
 pub fn invocation(host: &Host, unit: &str) -> Result<String, StepError> {
-    if !has_bus(host) {
-        let output = systemctl(host, &["show", "--value", "--property=InvocationID", unit])?;
-        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    }
     talk(host, async |bus| {
         let path = load(bus, unit).await?;
         let id: Vec<u8> = property(bus, &path, "InvocationID").await?.try_into()?;
@@ -342,24 +338,21 @@ pub fn invocation(host: &Host, unit: &str) -> Result<String, StepError> {
     })
 }
 
-/// Lets a frozen unit go on.
+/// Lets a frozen unit go on. Only D-Bus leads there: systemctl(1) has no way of its own to the freezer.
 pub fn thaw(host: &Host, unit: &str) -> Result<(), StepError> {
-    freezer(host, unit, ("ThawUnit", "thaw"))
+    freezer(host, "ThawUnit", unit)
 }
 
 /// Freezes a unit again, if it is still the run of it that was thawed.
 pub fn freeze_again(host: &Host, unit: &str, run: &str) -> Result<(), StepError> {
     match invocation(host, unit)? == run && state(host, unit)?.active {
-        true => freezer(host, unit, ("FreezeUnit", "freeze")),
+        true => freezer(host, "FreezeUnit", unit),
         false => Ok(()),
     }
 }
 
-fn freezer(host: &Host, unit: &str, (method, verb): (&str, &str)) -> Result<(), StepError> {
-    match has_bus(host) {
-        true => talk(host, async |bus| manage(bus, method, &unit).await.map(drop)),
-        false => systemctl(host, &[verb, unit]).map(drop),
-    }
+fn freezer(host: &Host, method: &str, unit: &str) -> Result<(), StepError> {
+    talk(host, async |bus| manage(bus, method, &unit).await.map(drop))
 }
 
 /// After its configuration was put back: a unit that runs reads it again, one that has died of the other is started.

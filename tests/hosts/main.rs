@@ -96,7 +96,11 @@ fn main() -> ExitCode {
         row("rescue: sshd, its unit is broken", Box::new(|host| Ok(sshd::emergency(&host)?)));
         row("rescue: modes that make sshd ignore keys", Box::new(|host| Ok(logins::modes(&host)?)));
         row("rescue: sshd, which takes no connections", Box::new(|host| Ok(sshd::wedged(&host)?)));
-        row("rescue: sshd, which does not go on", Box::new(|host| Ok(sshd::unmoved(&host)?)));
+        row("rescue: sshd, which does not go on", Box::new(|host| Ok(sshd::unmoved(&host, "")?)));
+        row(
+            "rescue: sshd, which does not go on, and no D-Bus",
+            Box::new(|host| Ok(sshd::unmoved(&host, sshd::NO_BUS)?)),
+        );
         row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
         row("broken: a D-Bus that hangs", Box::new(|host| Ok(broken::hanging_bus(&host)?)));
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));

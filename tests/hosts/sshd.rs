@@ -9,6 +9,9 @@ use super::meant::Meant;
 use super::seen::{differences, state, text};
 use super::walk::{expect, told, undo_all};
 
+/// A small host may have no dbus-daemon.
+pub const NO_BUS: &str = "systemctl stop dbus.socket dbus.service; rm -f /run/dbus/system_bus_socket";
+
 /// Until systemd has stopped trying, a unit that fails is now failed, now activating.
 pub const FAULTS: &[Lockout] = &[
     lockout(
@@ -292,7 +295,8 @@ pub fn wedged(host: &Booted) -> Result<(), String> {
 }
 
 /// A stopped one that takes nobody once it goes on is restarted, and killed where it does not end when it is told to.
-pub fn unmoved(host: &Booted) -> Result<(), String> {
+pub fn unmoved(host: &Booted, beside: &str) -> Result<(), String> {
+    host.sh(beside);
     host.sh("mkdir -p /etc/systemd/system/ssh.service.d
              printf '[Service]\nKillSignal=SIGCONT\n' >/etc/systemd/system/ssh.service.d/mine.conf
              systemctl daemon-reload");
