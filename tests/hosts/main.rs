@@ -65,6 +65,12 @@ fn main() -> ExitCode {
                 }),
             );
         }
+        if number == 1 {
+            row(
+                &format!("rescue: {}", sshd::OF_SOCKET.name),
+                Box::new(|host| Ok(walk::walk(&host, &sshd::OF_SOCKET).map(drop)?)),
+            );
+        }
         row("agent: sshd, stopped by a signal", Box::new(|host| Ok(agent::stopped(&host)?)));
         row("agent: sshd, frozen with its unit", Box::new(|host| Ok(agent::frozen(&host)?)));
         row("agent: sshd, which takes no connections", Box::new(|host| Ok(agent::wedged(&host)?)));

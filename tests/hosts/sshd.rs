@@ -139,6 +139,15 @@ E
     ),
 ];
 
+/// Where the socket stays systemd's, as on Ubuntu: Debian 12 starts an sshd for each connection.
+pub const OF_SOCKET: Lockout = lockout(
+    "ssh.socket, and an sshd of it that is stopped",
+    "systemctl -q disable --now ssh.service; systemctl -q enable --now ssh.socket
+     timeout 20 bash -c 'exec 3<>/dev/tcp/127.0.0.1/22; head -c 4 <&3'
+     pid=$(systemctl show -p MainPID --value ssh); kill -STOP $pid; until grep -q '^State:.T' /proc/$pid/status; do sleep 0.1; done",
+    [NoBanner; 2],
+);
+
 pub const OTHERS: &[Meant] = &[
     Meant {
         name: "an sshd that was replaced and not restarted",
