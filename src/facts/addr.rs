@@ -110,6 +110,32 @@ impl AddrSet {
         AddrSet { family, ranges: Ranges::all(ranges) }
     }
 
+    /// The addresses of which the part under the mask is `value`; None where they lie in too many pieces to write down.
+    pub fn masked(family: Family, value: u128, mask: u128) -> Option<AddrSet> {
+        const PIECES: u32 = 12;
+        let width = family.max();
+        let (value, mask) = (value & width, mask & width);
+        if value & !mask != 0 {
+            return Some(AddrSet::empty(family));
+        }
+        let low = if mask == 0 { width } else { (1u128 << mask.trailing_zeros()) - 1 };
+        let free = width & !mask & !low;
+        if free.count_ones() > PIECES {
+            return None;
+        }
+        let mut pieces = Vec::with_capacity(1 << free.count_ones());
+        let mut chosen = 0u128;
+        loop {
+            let first = value | chosen;
+            pieces.push((first, first | low));
+            // The next subset of the free bits.
+            chosen = chosen.wrapping_sub(free) & free;
+            if chosen == 0 {
+                return Some(AddrSet::of(family, pieces));
+            }
+        }
+    }
+
     pub fn single(address: IpAddr) -> AddrSet {
         let n = number(address);
         AddrSet::range(Family::of(address), n, n)
@@ -321,6 +347,16 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_masked_set_holds_what_its_bits_say(value in any::<u32>(), keep in 0u32..=32, holes in 0u128..256, n in any::<u32>()) {
+            let mask = u128::from(u32::MAX.checked_shl(32 - keep).unwrap_or(0)) & !(holes << 20);
+            let value = u128::from(value) & mask;
+            let near = (u128::from(n) & !mask) | value;
+            let set = AddrSet::masked(Family::Ipv4, value, mask).unwrap();
+            prop_assert!(set.contains_number(near));
+            prop_assert_eq!(set.contains_number(u128::from(n)), u128::from(n) & mask == value);
+        }
+
         #[test]
         fn sets_agree_with_a_bit_mask(x in operations(), y in operations()) {
             let (a, ma) = build(&x);

@@ -225,11 +225,13 @@ impl Ranges {
 
     /// Takes away all of `other`.
     pub fn without(&mut self, other: &Ranges) {
-        if self.len() < BLOCK || other.len() < BLOCK {
-            for (first, last) in other.iter() {
-                self.remove(first, last);
-            }
+        if other.len() < BLOCK {
+            other.iter().for_each(|(first, last)| self.remove(first, last));
             return;
+        }
+        if let Ranges::One(one) = self {
+            let blocks: Vec<Block> = one.and_then(|one| Block::of(vec![one])).into_iter().collect();
+            *self = Ranges::Many { len: blocks.len(), blocks };
         }
         let (mut own, mut taken) = (Cursor::of(self), Cursor::of(other));
         let mut out = Vec::new();

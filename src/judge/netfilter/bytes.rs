@@ -1,6 +1,6 @@
 //! nf_tables' data registers with bytes that may belong to the source address.
 
-use super::cond::{Cond, pattern};
+use super::cond::Cond;
 use super::flow::Doubt;
 use crate::facts::{AddrSet, CmpOp, Family, Reg};
 
@@ -210,7 +210,7 @@ impl Regs {
                 Byte::Doubt(index) => doubt = self.reasons.get(usize::from(index)).cloned().or(doubt),
             }
         }
-        let sources = match (mask, pattern(family, value, mask)) {
+        let sources = match (mask, AddrSet::masked(family, value, mask)) {
             (0, _) => Cond::Always,
             (_, Some(set)) => Cond::sources(set),
             (_, None) => Cond::Maybe(Doubt::unknown("a mask over the source address with too many holes")),

@@ -113,32 +113,6 @@ fn worse(a: Doubt, b: Doubt) -> Doubt {
     if b.kind > a.kind { b } else { a }
 }
 
-/// The sources with `source & mask == value`; None where they are too many pieces to write down.
-pub fn pattern(family: Family, value: u128, mask: u128) -> Option<AddrSet> {
-    const PIECES: u32 = 12;
-    let width = family.max();
-    let (value, mask) = (value & width, mask & width);
-    if value & !mask != 0 {
-        return Some(AddrSet::empty(family));
-    }
-    let low = if mask == 0 { width } else { (1u128 << mask.trailing_zeros()) - 1 };
-    let free = width & !mask & !low;
-    if free.count_ones() > PIECES {
-        return None;
-    }
-    let mut set = AddrSet::empty(family);
-    let mut chosen = 0u128;
-    loop {
-        let first = value | chosen;
-        set.insert(first, first | low);
-        // The next subset of the free bits.
-        chosen = chosen.wrapping_sub(free) & free;
-        if chosen == 0 {
-            return Some(set);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,16 +167,6 @@ mod tests {
             prop_assert_eq!(truth(&a.clone().negated_if(true), n), x.map(|v| !v));
             prop_assert_eq!(truth(&a.clone().and(b.clone()), n), and);
             prop_assert_eq!(truth(&a.or(b), n), or);
-        }
-
-        #[test]
-        fn a_pattern_holds_what_its_bits_say(value in any::<u32>(), keep in 0u32..=32, holes in 0u128..256, n in any::<u32>()) {
-            let mask = u128::from(u32::MAX.checked_shl(32 - keep).unwrap_or(0)) & !(holes << 20);
-            let value = u128::from(value) & mask;
-            let near = (u128::from(n) & !mask) | value;
-            let set = pattern(Family::Ipv4, value, mask).unwrap();
-            prop_assert!(set.contains_number(near));
-            prop_assert_eq!(set.contains_number(u128::from(n)), u128::from(n) & mask == value);
         }
     }
 }

@@ -146,11 +146,10 @@ pub fn touched(index: u16) -> (String, String) {
 fn addresses(set: &IpSet, family: Family) -> AddrSet {
     let mut members: Vec<_> =
         set.members.iter().filter_map(|m| m.address.map(|(a, b)| (b - a, a, b, m.nomatch))).collect();
-    let mut all = AddrSet::empty(family);
     if members.iter().all(|m| !m.3) {
-        members.iter().for_each(|&(_, a, b, _)| all.insert(a, b));
-        return all;
+        return AddrSet::of(family, members.iter().map(|&(_, a, b, _)| (a, b)).collect());
     }
+    let mut all = AddrSet::empty(family);
     // From the widest to the narrowest: each overrules those before it.
     members.sort_by_key(|m| std::cmp::Reverse(m.0));
     for (_, a, b, nomatch) in members {

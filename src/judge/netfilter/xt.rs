@@ -1,7 +1,7 @@
 //! Matches of x_tables (iptables-extensions(8)).
 
 use super::bytes::Var;
-use super::cond::{Cond, pattern};
+use super::cond::Cond;
 use super::flow::{Doubt, Packet, Phase, Tracking};
 use super::load::tcp_flags;
 use super::route::{
@@ -303,7 +303,7 @@ fn of_client(family: Family, masked: &Masked) -> Cond {
     if masked.mask == 0 && masked.address == 0 {
         return Cond::known(!masked.invert);
     }
-    match pattern(family, masked.address, masked.mask) {
+    match AddrSet::masked(family, masked.address, masked.mask) {
         Some(set) => Cond::sources(set).negated_if(masked.invert),
         None => Cond::Maybe(Doubt::unknown("a mask over the source address with too many holes")),
     }

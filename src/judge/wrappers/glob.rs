@@ -40,16 +40,13 @@ pub fn matches(pattern: &[u8], text: &[u8]) -> bool {
 /// The IPv4 addresses whose text (`192.0.2.1`) the pattern matches. None where they lie in too many pieces.
 pub fn ipv4(pattern: &[u8]) -> Option<AddrSet> {
     let pattern = normal(pattern);
-    let mut set = AddrSet::empty(Family::Ipv4);
     if pattern.iter().filter(|b| **b != b'*').count() > LONGEST {
-        return Some(set);
+        return Some(AddrSet::empty(Family::Ipv4));
     }
     let mut walk = Walk { pattern: &pattern, seen: HashMap::new() };
     let start = walk.closed(1);
-    for &(first, last) in walk.from(0, start)?.iter() {
-        set.insert(u128::from(first), u128::from(last));
-    }
-    Some(set)
+    let spans = walk.from(0, start)?;
+    Some(AddrSet::of(Family::Ipv4, spans.iter().map(|&(first, last)| (first.into(), last.into())).collect()))
 }
 
 /// Runs of stars as one; a run of several at the end as `?*`.

@@ -270,7 +270,7 @@ fn masked(net: &[u8], mask: &[u8], family: Family) -> Matched {
             let (Some(net), Some(mask)) = (dot_quad(net), dot_quad(mask).or_else(|| cidr(mask))) else {
                 return Matched::none(family);
             };
-            match masked4(net, mask) {
+            match AddrSet::masked(family, net.into(), mask.into()) {
                 Some(set) => Matched::sure(set),
                 None => Matched::maybe(AddrSet::full(family), "a mask with too many holes to list".to_owned(), false),
             }
@@ -284,31 +284,6 @@ fn masked(net: &[u8], mask: &[u8], family: Family) -> Matched {
                 Ok(net) => Matched::sure(AddrSet::net(net)),
                 Err(_) => Matched::none(family),
             }
-        }
-    }
-}
-
-/// The addresses of which the masked part is `net`; None where they lie in too many pieces.
-fn masked4(net: u32, mask: u32) -> Option<AddrSet> {
-    const HOLES: u32 = 12;
-    let mut set = AddrSet::empty(Family::Ipv4);
-    if net & !mask != 0 {
-        return Some(set);
-    }
-    let tail = mask.trailing_zeros().min(32);
-    let low = if tail == 32 { u32::MAX } else { (1 << tail) - 1 };
-    let holes = !mask & !low;
-    if holes.count_ones() > HOLES {
-        return None;
-    }
-    // Each value of the bits in the holes, counted up as a number that has only those bits.
-    let mut hole = 0u32;
-    loop {
-        let first = net | hole;
-        set.insert(u128::from(first), u128::from(first | low));
-        hole = hole.wrapping_sub(holes) & holes;
-        if hole == 0 {
-            return Some(set);
         }
     }
 }
