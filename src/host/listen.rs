@@ -9,9 +9,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{
-    self, AddressFamily, Backlog, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt,
-};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrIn6, setsockopt, sockopt};
 
 use super::Host;
 
@@ -56,7 +54,8 @@ pub fn listen_tcp(port: u16, mss: u16) -> io::Result<Listen> {
             socket
         }
     };
-    socket::listen(&socket, Backlog::new(BACKLOG)?)?;
+    // SAFETY: the descriptor is open. nix takes no more than SOMAXCONN, which is 128 with musl, whatever the kernel allows.
+    Errno::result(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
     Ok(Listen { listener: TcpListener::from(socket) })
 }
 

@@ -31,6 +31,8 @@ pub fn walk(host: &Booted, lockout: &Lockout) -> Result<String, String> {
     let report = host.rescue(&["repair"]);
     let took = start.elapsed().as_millis();
     expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    expect("why it was not rehearsed", &text(&report["evidence"]["unrehearsed"]), &String::new())
+        .map_err(|e| told(&e, &report))?;
     expect("a client after the repair", &host.wire.see(SOMEBODY), &[Sight::Banner; 2])
         .map_err(|e| told(&e, &report))?;
     if lockout.bans {

@@ -45,6 +45,8 @@ pub enum DrillError {
     Ended(String),
     #[error("{0} is not there")]
     Program(&'static str),
+    #[error("the mend was not rehearsed: {0}")]
+    Unrehearsed(String),
     #[error("the report of the repair is not understood")]
     Report(#[source] serde_json::Error),
 }
@@ -100,7 +102,10 @@ pub fn practise(host: &Host, lockout: &Lockout) -> Row {
         row.outcome = text(&report, &["outcome"]);
         row.mend = mends(&report);
         row.after = stage.see()?;
-        Ok(())
+        match text(&report, &["evidence", "unrehearsed"]) {
+            why if why.is_empty() => Ok(()),
+            why => Err(DrillError::Unrehearsed(why)),
+        }
     });
     row.error = result.err().map(|e| crate::chain(&e));
     row
