@@ -43,7 +43,7 @@ pub fn ipv4(pattern: &[u8]) -> Option<AddrSet> {
     if pattern.iter().filter(|b| **b != b'*').count() > LONGEST {
         return Some(AddrSet::empty(Family::Ipv4));
     }
-    let mut walk = Walk { pattern: &pattern, seen: HashMap::new() };
+    let mut walk = Walk::of(&pattern);
     let start = walk.closed(1);
     let spans = walk.from(0, start)?;
     Some(AddrSet::of(Family::Ipv4, spans.iter().map(|&(first, last)| (first.into(), last.into())).collect()))
@@ -68,35 +68,49 @@ type Spans = Rc<Vec<(u32, u32)>>;
 
 /// The pattern as an automaton: bit N of a state is set where its first N characters have been matched. The normal form of a
 /// pattern that can match an address has at most 31 characters.
-struct Walk<'a> {
-    pattern: &'a [u8],
+struct Walk {
+    /// The places of stars.
+    stars: u32,
+    /// For each digit, and behind them for the dot, the places that it matches by itself.
+    takes: [u32; 11],
+    /// All of it has been matched.
+    whole: u32,
     seen: HashMap<(u8, u32), Spans>,
 }
 
-impl Walk<'_> {
-    /// Adds the states behind stars, which match nothing as well.
-    fn closed(&self, mut states: u32) -> u32 {
-        for (index, byte) in self.pattern.iter().enumerate().take(31) {
-            if *byte == b'*' && states & 1 << index != 0 {
-                states |= 1 << (index + 1);
-            }
+const DOT: usize = 10;
+
+impl Walk {
+    fn of(pattern: &[u8]) -> Walk {
+        let places = |matched: &dyn Fn(u8) -> bool| {
+            let all = pattern.iter().enumerate().take(31);
+            all.filter(|(_, byte)| matched(**byte)).fold(0, |places, (index, _)| places | 1 << index)
+        };
+        let mut takes = [0; 11];
+        for (slot, own) in takes.iter_mut().zip(b"0123456789.") {
+            *slot = places(&|byte| byte == b'?' || byte == *own);
         }
-        states
+        Walk { stars: places(&|byte| byte == b'*'), takes, whole: 1 << pattern.len().min(31), seen: HashMap::new() }
     }
 
-    fn step(&self, states: u32, text: &[u8]) -> u32 {
-        text.iter().fold(states, |states, byte| {
-            let mut next = 0;
-            for (index, pattern) in self.pattern.iter().enumerate().take(31).filter(|(i, _)| states & 1 << i != 0) {
-                match pattern {
-                    b'*' => next |= 1 << index,
-                    b'?' => next |= 1 << (index + 1),
-                    c if c == byte => next |= 1 << (index + 1),
-                    _ => {}
-                }
+    /// Adds the states behind stars, which match nothing as well; no star stands behind another.
+    fn closed(&self, states: u32) -> u32 {
+        states | (states & self.stars) << 1
+    }
+
+    fn step(&self, states: u32, character: usize) -> u32 {
+        let takes = self.takes.get(character).copied().unwrap_or_default();
+        self.closed((states & self.stars) | (states & takes) << 1)
+    }
+
+    /// A number of an address, and the dot behind it if there is one.
+    fn number(&self, mut states: u32, value: u32, dot: bool) -> u32 {
+        for (least, unit) in [(100, 100), (10, 10), (0, 1)] {
+            if value >= least {
+                states = self.step(states, (value / unit % 10) as usize);
             }
-            self.closed(next)
-        })
+        }
+        if dot { self.step(states, DOT) } else { states }
     }
 
     /// The intervals of what follows after `octet` octets, as numbers of the remaining bits.
@@ -111,13 +125,12 @@ impl Walk<'_> {
             _ => ranges.push((first, last)),
         };
         for value in 0..=255u32 {
-            let text = format!("{value}{}", if octet < 3 { "." } else { "" });
-            let next = self.step(states, text.as_bytes());
+            let next = self.number(states, value, octet < 3);
             if next == 0 {
                 continue;
             }
             if octet == 3 {
-                if next & 1 << self.pattern.len().min(31) != 0 {
+                if next & self.whole != 0 {
                     add(&mut ranges, value, value);
                 }
                 continue;
