@@ -17,7 +17,7 @@ use crate::facts::{Family, Seen, Snapshot, TextFile, Wrappers, escape};
 use crate::policy::{Mode, Policy};
 use access::{Fate, File, Line, Part, Readable, access};
 use options::{Effect, effect};
-use pattern::Request;
+use pattern::{Lists, Request};
 
 /// The name by which sshd, and since OpenSSH 9.8 sshd-session, calls itself to libwrap.
 const DAEMON: &[u8] = b"sshd";
@@ -35,8 +35,8 @@ pub fn wrappers(verdict: &mut PathVerdict, snapshot: &Snapshot) {
     };
     let server = Some((verdict.path.address, verdict.path.port));
     let family = verdict.path.family;
-    let lists = &snapshot.wrappers.lists;
-    let request = Request { family, daemon: DAEMON, server, client: None, lists };
+    let lists = Lists::of(&snapshot.wrappers.lists);
+    let request = Request { family, daemon: DAEMON, server, client: None, lists: &lists };
     let parts = access(tables.allow(), tables.deny(), &request);
     let (bans, parts): (Vec<Part>, Vec<Part>) = parts.into_iter().partition(|p| is_ban(&p.fate));
     for part in parts {
@@ -167,8 +167,8 @@ pub enum Answer {
 /// As `tcpdmatch sshd CLIENT` for these two files.
 pub fn dry_run(files: &Wrappers, client: IpAddr) -> Answer {
     let tables = Tables::of(files);
-    let (family, lists) = (Family::of(client), &files.lists);
-    let request = Request { family, daemon: DAEMON, server: None, client: Some(client), lists };
+    let (family, lists) = (Family::of(client), Lists::of(&files.lists));
+    let request = Request { family, daemon: DAEMON, server: None, client: Some(client), lists: &lists };
     let parts = access(tables.allow(), tables.deny(), &request);
     match parts.iter().find(|p| p.sources.contains(client)).map(|p| &p.fate) {
         Some(Fate::Granted) => Answer::Granted,

@@ -1,7 +1,9 @@
 //! One pattern of a client list, as the set of sources that it matches (`host_match` and `string_match` of libwrap).
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -26,7 +28,23 @@ pub struct Request<'a> {
     /// in tcpdmatch(8): no name is found and no command is run.
     pub client: Option<IpAddr>,
     /// What `/file` patterns name.
-    pub lists: &'a [(std::path::PathBuf, Seen<Vec<u8>>)],
+    pub lists: &'a Lists<'a>,
+}
+
+/// Files of patterns, and what they have come to: one that names itself many times is worked out once for each depth.
+#[derive(Debug)]
+pub struct Lists<'a> {
+    files: &'a [(PathBuf, Seen<Vec<u8>>)],
+    known: RefCell<HashMap<Known, Matched>>,
+}
+
+/// Which file, how deep, and for whom.
+type Known = (usize, u8, Family, Option<IpAddr>);
+
+impl<'a> Lists<'a> {
+    pub fn of(files: &'a [(PathBuf, Seen<Vec<u8>>)]) -> Lists<'a> {
+        Lists { files, known: RefCell::default() }
+    }
 }
 
 /// The sources that a pattern matches, and those for which it depends.
@@ -64,6 +82,9 @@ impl Matched {
 
     /// Matched by either of two.
     pub fn or(mut self, other: Matched) -> Matched {
+        if other.yes.is_empty() && other.maybe.is_empty() {
+            return self;
+        }
         self.yes.union_with(&other.yes);
         self.maybe.union_with(&other.maybe);
         self.maybe.subtract(&self.yes);
@@ -146,15 +167,23 @@ fn in_file(token: &[u8], request: &Request<'_>, depth: u8) -> Matched {
     let path = String::from_utf8_lossy(token);
     let full = AddrSet::full(request.family);
     let shown = escape(&path);
-    match request.lists.iter().find(|(p, _)| p == Path::new(&*path)).map(|(_, content)| content) {
-        Some(Seen::Present(_)) | None if depth >= DEPTH => {
+    let Lists { files, known } = request.lists;
+    match files.iter().enumerate().find(|(_, (name, _))| name == Path::new(&*path)).map(|(at, (_, file))| (at, file)) {
+        Some((_, Seen::Present(_))) | None if depth >= DEPTH => {
             Matched::maybe(full, format!("the list {shown} names lists too deeply"), false)
         }
-        Some(Seen::Present(bytes)) => {
-            list(bytes).map(|token| host_at(token, request, depth + 1)).fold(Matched::none(request.family), Matched::or)
+        Some((at, Seen::Present(bytes))) => {
+            let key = (at, depth, request.family, request.client);
+            if let Some(known) = known.borrow().get(&key) {
+                return known.clone();
+            }
+            let all = list(bytes).map(|token| host_at(token, request, depth + 1));
+            let matched = all.fold(Matched::none(request.family), Matched::or);
+            known.borrow_mut().insert(key, matched.clone());
+            matched
         }
-        Some(Seen::Absent) => Matched::none(request.family),
-        Some(Seen::Unreadable(why)) => Matched::maybe(full, format!("the list {shown}: {}", escape(why)), false),
+        Some((_, Seen::Absent)) => Matched::none(request.family),
+        Some((_, Seen::Unreadable(why))) => Matched::maybe(full, format!("the list {shown}: {}", escape(why)), false),
         None => Matched::maybe(full, format!("the list {shown} was not read"), false),
     }
 }

@@ -226,13 +226,25 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(words, 0..40).prop_map(|w| w.join(" "))
 }
 
+/// Found by fuzzing: three hundred names to the fourth were looked at, for hours.
+#[test]
+fn a_list_that_names_itself_many_times_is_worked_out() {
+    let mut snapshot = host("sshd: /etc/list\n", "ALL: ALL\n");
+    let list = format!("{}10.0.0.0/255.0.8.0 203.0.113.9", "/etc/list ".repeat(300));
+    snapshot.wrappers.lists = vec![("/etc/list".into(), Seen::Present(list.into_bytes()))];
+    let verdict = gate(Family::Ipv4, &snapshot);
+    assert!(verdict.admitted.contains(ip("203.0.113.9")) && verdict.unknown_sources().contains(ip("198.51.100.7")));
+    assert_eq!(dry_run(&snapshot.wrappers, ip("203.0.113.9")), Answer::Granted);
+}
+
 proptest! {
     /// Whatever names turn out to be and commands say: what is sure is so in a dry run as well.
     #[test]
     fn what_is_sure_holds_in_a_dry_run(allow in text(), deny in text(), near in any::<u32>()) {
         let snapshot = host(&allow, &deny);
         let tables = Tables::of(&snapshot.wrappers);
-        let lists = vec![("/etc/list".into(), Seen::Present(b"10.0.0.9".to_vec()))];
+        let files = [("/etc/list".into(), Seen::Present(b"10.0.0.9".to_vec()))];
+        let lists = Lists::of(&files);
         let request = |client| Request { family: Family::Ipv4, daemon: DAEMON, server: None, client, lists: &lists };
         let all = access(tables.allow(), tables.deny(), &request(None));
         let mut cover = AddrSet::empty(Family::Ipv4);
