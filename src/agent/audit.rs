@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::changer::{Changer, parent};
 use super::legacy::Suspect;
@@ -13,7 +14,25 @@ use crate::decode::audit::{Operation, RulesChanged};
 /// How far up it is looked for this program.
 const GENERATIONS: usize = 6;
 /// Of a process with more threads than these it is not asked where they are.
-const MOST: usize = 512;
+const MOST: usize = 64;
+/// How many processes are asked in a second: whoever has a namespace of their own may make records without end.
+const INQUIRIES: u32 = 32;
+
+/// How often it may still be asked where a process is.
+#[derive(Debug, Default)]
+pub struct Inquiries {
+    /// The second that is running, and how many were made in it.
+    now: Option<(Instant, u32)>,
+}
+
+impl Inquiries {
+    /// Where the process is, if it may be asked at this time.
+    pub fn place(&mut self, at: Instant, pid: u32, name: &str) -> Place {
+        let (begun, made) = self.now.filter(|(begun, _)| at.duration_since(*begun).as_secs() == 0).unwrap_or((at, 0));
+        self.now = Some((begun, made.saturating_add(1)));
+        if made < INQUIRIES { place(pid, name) } else { Place::Unknown }
+    }
+}
 
 /// In which network namespace it was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +65,7 @@ pub fn means(change: RulesChanged, place: impl FnOnce(u32, &str) -> Place) -> Op
 }
 
 /// Where the process's threads of that name are now: audit tells the number of the process and the name of the thread.
-pub fn place(pid: u32, name: &str) -> Place {
+fn place(pid: u32, name: &str) -> Place {
     if own(pid) {
         return Place::Own;
     }
@@ -90,6 +109,8 @@ fn own(pid: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::facts::Family;
 
@@ -124,6 +145,18 @@ mod tests {
         assert_eq!(means(change(Operation::Nftables), |_, _| Place::Here), None);
         let bridge = RulesChanged { family: None, ..change(Operation::Replace) };
         assert_eq!(means(bridge, |_, _| Place::Here), None);
+    }
+
+    #[test]
+    fn only_so_many_processes_are_asked_in_a_second() {
+        let (begin, own) = (Instant::now(), std::process::id());
+        let mut inquiries = Inquiries::default();
+        let mut ask = |milliseconds| inquiries.place(begin + Duration::from_millis(milliseconds), own, "x");
+        for n in 0..u64::from(INQUIRIES) {
+            assert_eq!(ask(n), Place::Own);
+        }
+        assert_eq!(ask(999), Place::Unknown);
+        assert_eq!(ask(1000), Place::Own);
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::{AbortHandle, spawn_local};
 
-use super::audit;
+use super::audit::{self, Inquiries};
 use super::changer::{Changer, parent};
 use super::legacy::Suspect;
 use crate::decode::audit::rules_changed;
@@ -102,11 +103,17 @@ pub fn hear(wakes: &UnboundedSender<Wake>, audit: Option<OwnedFd>) {
     keep("rtnetlink", Hearing::network(), |_| vec![Wake::Network], wakes);
     let audit = audit.map(Hearing::audit).or_else(|| Hearing::own_audit().ok().map(Ok));
     if let Some(hearing) = audit {
-        keep("audit", hearing, audited, wakes);
+        let mut inquiries = Inquiries::default();
+        keep("audit", hearing, move |messages| audited(messages, &mut inquiries), wakes);
     }
 }
 
-fn keep(source: &'static str, hearing: io::Result<Hearing>, means: Means, wakes: &UnboundedSender<Wake>) {
+fn keep(
+    source: &'static str,
+    hearing: io::Result<Hearing>,
+    means: impl FnMut(&[Vec<u8>]) -> Vec<Wake> + 'static,
+    wakes: &UnboundedSender<Wake>,
+) {
     let wakes = wakes.clone();
     spawn_local(async move {
         if let Err(error) = listen(hearing, means, &wakes).await {
@@ -115,10 +122,12 @@ fn keep(source: &'static str, hearing: io::Result<Hearing>, means: Means, wakes:
     });
 }
 
-/// What the messages of a datagram mean.
-type Means = fn(&[Vec<u8>]) -> Vec<Wake>;
-
-async fn listen(hearing: io::Result<Hearing>, means: Means, wakes: &UnboundedSender<Wake>) -> io::Result<()> {
+/// `means`: what the messages of a datagram mean.
+async fn listen(
+    hearing: io::Result<Hearing>,
+    mut means: impl FnMut(&[Vec<u8>]) -> Vec<Wake>,
+    wakes: &UnboundedSender<Wake>,
+) -> io::Result<()> {
     let mut hearing = readable(hearing?)?;
     loop {
         let mut ready = hearing.readable_mut().await?;
@@ -139,9 +148,10 @@ fn rules(messages: &[Vec<u8>]) -> Vec<Wake> {
     others.map(|(pid, name)| Wake::Rules(Some(Changer::of(pid, &name, parent)))).collect()
 }
 
-fn audited(messages: &[Vec<u8>]) -> Vec<Wake> {
+fn audited(messages: &[Vec<u8>], inquiries: &mut Inquiries) -> Vec<Wake> {
     let changes = messages.iter().filter_map(|message| rules_changed(message));
-    changes.filter_map(|change| audit::means(change, audit::place)).collect()
+    let mut place = |pid: u32, name: &str| inquiries.place(Instant::now(), pid, name);
+    changes.filter_map(|change| audit::means(change, &mut place)).collect()
 }
 
 /// Watches the files that decide, and the policy.

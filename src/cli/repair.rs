@@ -60,6 +60,7 @@ pub fn words(report: &Report, dry_run: bool, rich: bool) -> String {
 /// The same, of this host or of a disk.
 fn told(report: &Report, dry_run: bool, rich: bool, disk: Option<&About>) -> String {
     let screen = Screen::of_client(rich);
+    let now = report.after.as_ref().unwrap_or(&report.before);
     let (tone, word, what) = match report.outcome {
         Outcome::Healthy => (Tone::Good, "HEALTHY", "nothing had to be changed"),
         Outcome::Repaired if report.before.verdict == Verdict::AtRisk => {
@@ -71,6 +72,8 @@ fn told(report: &Report, dry_run: bool, rich: bool, disk: Option<&About>) -> Str
             (Tone::Warn, "DRY RUN", "nothing was changed; the repair works on a copy")
         }
         Outcome::Refused => (Tone::Bad, "NOT REPAIRED", "nothing was changed"),
+        Outcome::Blocked if now.verdict != Verdict::Blocked => (Tone::Bad, "NOT REPAIRED", "the repair failed"),
+        Outcome::Blocked if report.error.is_some() => (Tone::Bad, "STILL BLOCKED", "the repair failed"),
         Outcome::Blocked => (Tone::Bad, "STILL BLOCKED", "what was done did not suffice"),
         Outcome::Unknown => (Tone::Warn, "UNKNOWN", "nothing was changed"),
         Outcome::RolledBack => (Tone::Bad, "ROLLED BACK", "the repair did not help and was taken back"),
@@ -80,15 +83,14 @@ fn told(report: &Report, dry_run: bool, rich: bool, disk: Option<&About>) -> Str
         out.push_str(&wrap(&disk.words(), 0, 2));
     }
     let undo = disk.map_or_else(|| "ssh-rescue undo".to_owned(), About::undo);
-    let now = report.after.as_ref().unwrap_or(&report.before);
+    if let Some(error) = &report.error {
+        out.push_str(&wrap(&format!("why: {}", clean(error)), 0, 5));
+    }
     if report.after.is_some() {
         out.push_str(&wrap(&format!("before: {}", clean(&report.before.sentence)), 0, 8));
         out.push_str(&wrap(&format!("now:    {}", clean(&now.sentence)), 0, 8));
     } else {
         out.push_str(&wrap(&clean(&now.sentence), 0, 2));
-    }
-    if let Some(error) = &report.error {
-        out.push_str(&wrap(&format!("why: {}", clean(error)), 0, 5));
     }
     for round in &report.earlier {
         out.push_str(&format!("\ndone, and undone by `{undo} {}`:\n", round.id));
@@ -126,4 +128,39 @@ fn rehearsal(evidence: &Evidence) -> String {
         out.push_str(&wrap(&clean(&line), 0, 2));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::judge::fixture::healthy;
+    use crate::judge::{Judgement, judge};
+    use crate::policy::Policy;
+
+    fn first_lines(verdict: Verdict, error: Option<&str>) -> Vec<String> {
+        let before = Judgement { verdict, ..judge(&Policy::default(), &healthy()) };
+        let report = Report {
+            outcome: Outcome::Blocked,
+            before,
+            after: None,
+            plan: None,
+            declined: Vec::new(),
+            evidence: None,
+            id: None,
+            error: error.map(str::to_owned),
+            earlier: Vec::new(),
+            recovered: Vec::new(),
+        };
+        words(&report, false, false).lines().take(2).map(str::to_owned).collect()
+    }
+
+    /// A dry run that could not ask the kernel said that what was done did not suffice.
+    #[test]
+    fn a_repair_that_failed_says_why_and_calls_nobody_blocked_who_gets_in() {
+        let why = "why: ask the kernel: Invalid argument";
+        let failed = |verdict| first_lines(verdict, why.strip_prefix("why: "));
+        assert_eq!(failed(Verdict::AtRisk), ["NOT REPAIRED: the repair failed", why]);
+        assert_eq!(failed(Verdict::Blocked), ["STILL BLOCKED: the repair failed", why]);
+        assert_eq!(first_lines(Verdict::Blocked, None)[0], "STILL BLOCKED: what was done did not suffice");
+    }
 }
