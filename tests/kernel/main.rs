@@ -4,7 +4,6 @@
 mod agent;
 mod apply;
 mod asked;
-mod audit;
 mod boot;
 mod clone;
 mod common;
@@ -37,6 +36,7 @@ mod reserve;
 mod saved;
 mod scratch;
 mod sshd;
+mod started;
 mod swapped;
 mod torn;
 mod traced;

@@ -12,8 +12,8 @@ use ssh_rescue::policy::Policy;
 use ssh_rescue::record::{StateDir, Undone, free_reserve, history, keep_reserve, undo};
 use ssh_rescue::rehearse::drill::{Sight, Stage};
 
-use super::agent::{Agent, until};
 use super::common::{root, tool};
+use super::started::{Agent, until};
 
 const DISK: &str = "/run/small";
 const KEPT: &str = "/var/lib/ssh-rescue/reserve";

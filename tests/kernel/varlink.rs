@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use ssh_rescue::agent::{INTERFACE, Interface};
 use ssh_rescue::host::Call;
 
-use super::agent::{PROGRAM, SOCKET, answer, ask, call, lock_out, ours, status, until, with_agent};
 use super::common::root;
+use super::started::{PROGRAM, SOCKET, answer, ask, call, lock_out, ours, status, until, with_agent};
 
 /// Longer than a client that dawdles is given.
 const GIVEN_UP: Duration = Duration::from_secs(8);
