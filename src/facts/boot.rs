@@ -10,10 +10,22 @@ pub struct Boot {
     pub loaders: Vec<Loader>,
     /// firewalld's unit is enabled: the next boot has its permanent zones, whatever runs now.
     pub firewalld: bool,
+    /// Enabled units that make their rules when they start: which ones is known only then.
+    pub makers: Vec<Maker>,
     /// What the loaders make, as the kernel has read it in a scratch namespace. Absent where nothing loads rules at boot.
     pub firewall: Seen<Firewall>,
     /// What sysctl.d(5) sets of reverse path filtering, for the links of now and for `all`.
     pub rp_filter: Vec<AtBoot>,
+}
+
+/// A tool that turns files of its own into rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Maker {
+    pub unit: &'static str,
+    /// Where its user writes who is let in.
+    pub file: &'static str,
+    /// What a rule that accepts the port looks like there, in which `PORT` stands for it.
+    pub accept: &'static str,
 }
 
 /// A variable of an interface that is set at boot.
@@ -59,7 +71,13 @@ impl Loader {
 
 impl Boot {
     pub fn nothing() -> Boot {
-        Boot { loaders: Vec::new(), firewalld: false, firewall: Seen::Absent, rp_filter: Vec::new() }
+        Boot {
+            loaders: Vec::new(),
+            firewalld: false,
+            makers: Vec::new(),
+            firewall: Seen::Absent,
+            rp_filter: Vec::new(),
+        }
     }
 
     /// Where a table of the next boot's rules comes from.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Expr, Family, Seen, Verdict};
+use super::{Expr, Family, Seen, Verdict, XtMatch};
 
 /// The firewall of a host: both back-ends, as the kernel gave them.
 #[derive(Debug, Clone)]
@@ -257,7 +257,17 @@ pub struct Rule {
     pub exprs: Vec<Expr>,
 }
 
+/// The tag in a rule's comment by which a mend is found again: `ssh-rescue:ID`.
+pub const TAG: &str = "ssh-rescue";
+
 impl Rule {
+    /// Whether a mend has put it there.
+    pub fn is_mend(&self) -> bool {
+        let tagged = |text: &str| text.strip_prefix(TAG).is_some_and(|rest| rest.starts_with(':'));
+        self.comment.as_deref().is_some_and(tagged)
+            || self.exprs.iter().any(|e| matches!(e, Expr::XtMatch(XtMatch::Comment(text)) if tagged(text)))
+    }
+
     /// The names of the sets and maps that it looks into.
     pub fn sets(&self) -> impl Iterator<Item = &str> {
         self.exprs.iter().filter_map(|e| match e {
@@ -400,6 +410,23 @@ impl Firewall {
         let nft = self.nft.present().into_iter().flat_map(|r| &r.tables);
         let legacy = [&self.legacy4, &self.legacy6];
         nft.chain(legacy.into_iter().filter_map(|s| s.present()).flat_map(|r| &r.tables))
+    }
+
+    /// The rules without those that mends have put there.
+    pub fn without_mends(&self) -> Firewall {
+        let mut out = self.clone();
+        let nft = match &mut out.nft {
+            Seen::Present(rules) => rules.tables.as_mut_slice(),
+            _ => &mut [],
+        };
+        let legacy = [&mut out.legacy4, &mut out.legacy6].into_iter().filter_map(|seen| match seen {
+            Seen::Present(rules) => Some(&mut rules.tables),
+            _ => None,
+        });
+        for chain in nft.iter_mut().chain(legacy.flatten()).flat_map(|table| &mut table.chains) {
+            chain.rules.retain(|rule| !rule.is_mend());
+        }
+        out
     }
 
     pub fn table(&self, backend: Backend, family: TableFamily, name: &str) -> Option<&Table> {

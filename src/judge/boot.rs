@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Finding, Intent, PathGates, Severity, behind_nothing, blame, firewall, paths};
-use crate::facts::{AtBoot, Firewall, Firewalld, Loader, RuleRef, Snapshot, Table, Zone, escape};
+use crate::facts::{AtBoot, Firewall, Firewalld, Loader, Maker, RuleRef, Snapshot, Table, Zone, escape};
 use crate::policy::{Mode, Policy};
 
 /// The rules of the next boot, path by path; nothing else of the host is judged. Empty where nothing loads any.
@@ -30,6 +30,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
             _ => {}
         }
     }
+    out.extend(made(policy, snapshot));
     out.extend(reverse_path(policy, snapshot));
     if snapshot.boot.firewalld {
         match snapshot.owners.firewalld.present() {
@@ -42,6 +43,42 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         }
     }
     out
+}
+
+/// Rules whose maker starts at boot: what a mend has put among them, or would, is not in its files.
+fn made(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
+    if snapshot.boot.makers.is_empty() {
+        return Vec::new();
+    }
+    let bare = Snapshot::rules_alone(snapshot.net.clone(), snapshot.firewall.without_mends());
+    let all = paths(policy, &snapshot.net).into_iter();
+    let gates: Vec<PathGates> = all.map(|path| behind_nothing(firewall(policy, &bare, path))).collect();
+    let lacking = blame::findings(&Intent::of(policy, snapshot, &gates), &gates);
+    let lacking = lacking.into_iter().find(|found| found.severity == Severity::Critical);
+    let finding = |maker: &Maker| {
+        let Maker { unit, file, accept } = maker;
+        let port = policy.ssh.ports.first().copied().unwrap_or(22);
+        let accept = accept.replace("PORT", &port.to_string());
+        let (severity, words) = match &lacking {
+            Some(found) => (
+                Severity::Warning,
+                format!(
+                    "{unit} makes its rules from its own files, and no mend lasts longer than until it does so again, \
+                     then {}: it takes a line like `{accept}` in {file}",
+                    found.summary
+                ),
+            ),
+            None => (
+                Severity::Info,
+                format!(
+                    "{unit} makes its rules from its own files: whom they let in after the next boot is not judged"
+                ),
+            ),
+        };
+        let evidence = json!({"unit": unit, "file": file, "accept": accept});
+        Finding { code: "boot.made", severity, summary: words, evidence, mendable: false, mend: None }
+    };
+    snapshot.boot.makers.iter().map(finding).collect()
 }
 
 /// Reverse path filtering that is not so now. What nobody sets stays as it is.
@@ -177,8 +214,8 @@ mod tests {
     use super::super::judge;
     use super::*;
     use crate::facts::{
-        Backend, BaseChain, Boot, Chain, ChainKind, Family, Firewall, Hook, LoadTool, NftRules, Policy as Last, RawNft,
-        Seen, TableFamily,
+        Backend, BaseChain, Boot, Chain, ChainKind, Expr, Family, Firewall, Hook, LoadTool, NftRules, Policy as Last,
+        RawNft, Rule, Seen, TableFamily, Verdict::Accept,
     };
     use crate::judge::Verdict;
 
@@ -221,6 +258,42 @@ mod tests {
         assert!(finding.summary.contains("netfilter-persistent.service"), "{}", finding.summary);
         snapshot.boot = next_boot(Last::Accept);
         assert_eq!(judge(&Policy::default(), &snapshot).verdict, Verdict::Reachable);
+    }
+
+    #[test]
+    fn whose_rules_are_made_at_start_is_told_what_to_write() {
+        let mut snapshot = healthy();
+        let Seen::Present(Firewall { nft: Seen::Present(mut rules), .. }) = next_boot(Last::Drop).firewall else {
+            panic!("a next boot without rules")
+        };
+        let maker = Maker { unit: "ferm.service", file: "/etc/ferm/ferm.conf", accept: "dport PORT ACCEPT;" };
+        let seen = |snapshot: &Snapshot| {
+            let judgement = judge(&Policy::default(), snapshot);
+            let made = judgement.findings.into_iter().find(|f| f.code == "boot.made");
+            (judgement.verdict, made.map(|f| (f.severity, f.evidence["accept"].clone(), f.summary)))
+        };
+        snapshot.firewall.nft = Seen::Present(rules.clone());
+        assert_eq!(seen(&snapshot), (Verdict::Blocked, None));
+        snapshot.boot.makers = vec![maker];
+        let (verdict, made) = seen(&snapshot);
+        let (severity, accept, words) = made.unwrap();
+        assert_eq!((verdict, severity), (Verdict::Blocked, Severity::Warning));
+        assert_eq!(accept, "dport 22 ACCEPT;");
+        assert!(words.contains("ferm.service") && words.contains("/etc/ferm/ferm.conf"), "{words}");
+        let accept = |comment: &str| Rule {
+            handle: None,
+            comment: Some(comment.to_owned()),
+            exprs: vec![Expr::Verdict(Accept)],
+        };
+        for (comment, expected) in [
+            ("ssh-rescue:x", (Verdict::AtRisk, Severity::Warning)),
+            ("ssh-rescued by hand", (Verdict::Reachable, Severity::Info)),
+        ] {
+            rules.tables[0].chains[0].rules = vec![accept(comment)];
+            snapshot.firewall.nft = Seen::Present(rules.clone());
+            let (verdict, made) = seen(&snapshot);
+            assert_eq!((verdict, made.unwrap().0), expected, "{comment}");
+        }
     }
 
     #[test]

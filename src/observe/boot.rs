@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::decode::ufw::{self, UfwFiles};
 use crate::decode::unit_file::exec_start;
-use crate::facts::{Boot, Family, LoadTool, Loader, Net, Seen};
+use crate::facts::{Boot, Family, LoadTool, Loader, Maker, Net, Seen};
 use crate::host::Host;
 use crate::rehearse::boot::load;
 
@@ -23,9 +23,28 @@ const TARGETS: [&str; 9] =
     ["sysinit", "basic", "sockets", "network-pre", "network", "network-online", "multi-user", "graphical", "default"];
 const PLUGINS: &str = "/usr/share/netfilter-persistent/plugins.d";
 
+/// Each with the file in which `no` to a key keeps it from starting.
+const MAKERS: [(Maker, &str, &str); 3] = [
+    (shorewall("shorewall.service", "/etc/shorewall/rules"), "/etc/shorewall/shorewall.conf", "STARTUP_ENABLED"),
+    (shorewall("shorewall6.service", "/etc/shorewall6/rules"), "/etc/shorewall6/shorewall6.conf", "STARTUP_ENABLED"),
+    (FERM, "/etc/default/ferm", "ENABLED"),
+];
+const FERM: Maker = Maker {
+    unit: "ferm.service",
+    file: "/etc/ferm/ferm.conf",
+    accept: "domain (ip ip6) chain INPUT proto tcp dport PORT ACCEPT;",
+};
+
+const fn shorewall(unit: &'static str, file: &'static str) -> Maker {
+    Maker { unit, file, accept: "ACCEPT net $FW tcp PORT" }
+}
+
 pub fn boot(host: &Host, net: &Net) -> Boot {
     let firewalld = enabled(host, "firewalld.service");
+    let makers = makers(host);
     let (loaders, firewall) = match loaders(host) {
+        // They change or replace what others load.
+        _ if !makers.is_empty() => (Vec::new(), Seen::Absent),
         Ok(loaders) if loaders.is_empty() => (loaders, Seen::Absent),
         Ok(loaders) => {
             let firewall = match (conflict(&loaders, firewalld), host.privileged()) {
@@ -37,7 +56,17 @@ pub fn boot(host: &Host, net: &Net) -> Boot {
         }
         Err(why) => (Vec::new(), Seen::Unreadable(why)),
     };
-    Boot { loaders, firewalld, firewall, rp_filter: super::sysctl::rp_filter(host, net) }
+    Boot { loaders, firewalld, makers, firewall, rp_filter: super::sysctl::rp_filter(host, net) }
+}
+
+fn makers(host: &Host) -> Vec<Maker> {
+    let starts = |(maker, file, key): &(Maker, &str, &str)| {
+        let off = |text: Vec<u8>| {
+            ufw::value(&String::from_utf8_lossy(&text), key).is_some_and(|value| value.eq_ignore_ascii_case("no"))
+        };
+        enabled(host, maker.unit) && host.see(Path::new(file)).map(off).present() != Some(&true)
+    };
+    MAKERS.into_iter().filter(starts).map(|(maker, ..)| maker).collect()
 }
 
 /// What is loaded side by side must not depend on who comes first.

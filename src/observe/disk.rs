@@ -9,7 +9,7 @@ use super::{boot, logins, owners, resources, sshd, sshd_files, wrappers, written
 use crate::apply::sshd::change;
 use crate::decode::unit_file::{Assignment, listens, values};
 use crate::facts::{
-    Family, Firewall, Listener, Net, Owners, Seen, Snapshot, SocketOwner, SocketUnit, Sshd, Unit, UnitLine,
+    Boot, Family, Firewall, Listener, Net, Owners, Seen, Snapshot, SocketOwner, SocketUnit, Sshd, Unit, UnitLine,
 };
 use crate::host::Host;
 use crate::judge::in_charge;
@@ -19,8 +19,6 @@ use crate::rehearse::sshd::disk::ask;
 
 const UNITS: [&str; 4] = ["ssh.service", "sshd.service", "ssh.socket", "sshd.socket"];
 const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
-/// Whoever makes their rules when they start, and keep no text of them that a tool could load.
-const MAKERS: [&str; 3] = ["firewalld.service", "shorewall.service", "ferm.service"];
 
 /// The disk as its next boot would have it.
 pub fn disk(host: &Host, policy: &Policy) -> Snapshot {
@@ -46,7 +44,7 @@ pub fn disk(host: &Host, policy: &Policy) -> Snapshot {
     let boot = boot::boot(host, &net);
     let mut snapshot = Snapshot {
         privileged: host.privileged(),
-        firewall: firewall(host, &boot.firewall),
+        firewall: firewall(&boot),
         owners: Owners {
             ufw: owners::ufw(host),
             firewalld: Seen::Absent,
@@ -93,13 +91,14 @@ fn network(host: &Host, policy: &Policy, sshd: &Sshd) -> Net {
 }
 
 /// The rules of the next boot; none where nothing loads any.
-fn firewall(host: &Host, boot: &Seen<Firewall>) -> Firewall {
+fn firewall(boot: &Boot) -> Firewall {
     let none =
         |nft| Firewall { nft, legacy4: Seen::Absent, legacy6: Seen::Absent, ipsets: Seen::Absent, outside: Vec::new() };
-    if let Some(maker) = MAKERS.into_iter().find(|unit| boot::enabled(host, unit)) {
-        return none(Seen::Unreadable(format!("{maker} is enabled, and makes its rules only when it starts")));
+    let makers = boot.makers.iter().map(|maker| maker.unit);
+    if let Some(unit) = makers.chain(boot.firewalld.then_some("firewalld.service")).next() {
+        return none(Seen::Unreadable(format!("{unit} is enabled, and makes its rules only when it starts")));
     }
-    match boot {
+    match &boot.firewall {
         Seen::Present(rules) => rules.clone(),
         Seen::Absent => none(Seen::Absent),
         Seen::Unreadable(why) => none(Seen::Unreadable(why.clone())),

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Accept, TAG, Traffic};
+use super::{Accept, Traffic};
 use crate::facts::{
-    BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TableFamily, Verdict, XtMatch,
+    BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TAG, TableFamily, Verdict, XtMatch,
     XtTarget, number,
 };
 

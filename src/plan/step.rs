@@ -9,9 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::TableInserts;
 use crate::facts::{Backend, Family, Owned, TableFamily};
 
-/// The tag in a rule's comment by which a mend is found again: `ssh-rescue:ID`.
-pub const TAG: &str = "ssh-rescue";
-
 /// What an inserted rule lets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -9,6 +9,7 @@ mod client;
 mod killed;
 mod lockouts;
 mod logins;
+mod makers;
 mod meant;
 mod package;
 mod reboot;
@@ -84,6 +85,9 @@ fn main() -> ExitCode {
         }
         for reboot in REBOOTS {
             row(&format!("reboot: {}", reboot.name), Box::new(move |host| Ok(reboot::survive(host, reboot)?)));
+        }
+        for maker in makers::MAKERS {
+            row(&format!("reboot: {}", maker.name), Box::new(move |host| Ok(makers::last(host, maker)?)));
         }
         for broken in BROKEN {
             row(&format!("broken: {}", broken.name), Box::new(move |host| Ok(broken::cope(&host, broken)?)));

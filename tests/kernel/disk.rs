@@ -336,6 +336,14 @@ fn what_makes_its_rules_only_when_it_starts_is_unknown() {
     assert_eq!(judgement.verdict, Verdict::Unknown, "{}", judgement.sentence);
     let report = repair(&disk.host, &disk.state(), &Policy::default(), false).unwrap();
     assert_eq!(report.outcome, Outcome::Unknown, "{:?}", report.plan);
+
+    let Some(disk) = Disk::new("ferm on a disk") else { return };
+    disk.write("usr/lib/systemd/system/ferm.service", "[Service]\nExecStart=/etc/init.d/ferm start\n");
+    disk.link("/usr/lib/systemd/system/ferm.service", "etc/systemd/system/sysinit.target.wants/ferm.service");
+    for (enabled, verdict) in [("yes", Verdict::Unknown), ("no", Verdict::Reachable)] {
+        disk.write("etc/default/ferm", &format!("FAST=yes\nENABLED=\"{enabled}\"\n"));
+        assert_eq!(disk.check().verdict, verdict, "{enabled}");
+    }
 }
 
 /// The last of the faults: all that can be wrong, at once.
