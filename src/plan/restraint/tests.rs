@@ -273,6 +273,98 @@ fn a_repair_that_somebody_undid_is_not_made_again() {
     assert_eq!(history.leave(&policy(3), &plan(&["ssh.service"]), START + HOUR), Leave::Go);
 }
 
+#[test]
+fn what_a_window_can_still_reach_is_kept_and_the_rest_is_forgotten() {
+    let now = START + DAY;
+    let kept = |history: &History| history.attempts.iter().map(|a| now - a.at).collect::<Vec<_>>();
+    let attempts = [3 * HOUR, 2 * HOUR + 1, 2 * HOUR, HOUR, 0].map(|ago| attempt(now - ago, "ssh.service", "nft"));
+    let mut history = History::new(attempts.to_vec(), 0);
+    history.forget(&policy(3), now);
+    assert_eq!(kept(&history), [2 * HOUR, HOUR, 0]);
+    history.forgive(now - HOUR);
+    history.forget(&policy(3), now);
+    assert_eq!(kept(&history), [0]);
+}
+
+#[test]
+fn attempts_that_lie_wider_apart_than_a_window_stop_nothing() {
+    for (apart, open) in [(HOUR / 2, true), (HOUR / 2 + 1, false)] {
+        let attempts = (0..3).map(|n| attempt(START + n * apart, "ssh.service", "nft")).collect();
+        let leave = History::new(attempts, 0).leave(&policy(3), &plan(&["ssh.service"]), START + 2 * apart + 1);
+        assert_eq!(matches!(leave, Leave::Open(_)), open, "{apart}: {leave:?}");
+    }
+    // Whoever changed it back before this window is not named.
+    let ats = [(0, "chef"), (HOUR, "nft"), (HOUR + 1, "nft"), (HOUR + 2, "nft")];
+    let history = History::new(ats.map(|(at, who)| attempt(START + at, "ssh.service", who)).to_vec(), 0);
+    let Leave::Open(breaker) = history.leave(&policy(3), &plan(&["ssh.service"]), START + HOUR + 3) else {
+        panic!("it goes on")
+    };
+    assert_eq!((breaker.attempts, breaker.who), (3, vec!["nft".to_owned()]));
+}
+
+/// The pause after one repair of `what` at `START`, in milliseconds.
+fn pause(seed: u64, at: u64, what: &str) -> u64 {
+    let history = History::new(vec![attempt(at, what, "nft")], seed);
+    match history.leave(&policy(3), &plan(&[what]), at) {
+        Leave::Wait { until } => {
+            let before = history.leave(&policy(3), &plan(&[what]), until - 1);
+            assert_eq!((before, history.leave(&policy(3), &plan(&[what]), until)), (Leave::Wait { until }, Leave::Go));
+            until - at
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn pauses_are_spread_from_three_to_five_quarters_over_hosts_times_and_things() {
+    let different = |pauses: Vec<u64>| {
+        assert!(pauses.iter().all(|p| (PAUSE * 3 / 4..=PAUSE * 5 / 4).contains(p)), "{pauses:?}");
+        assert!(pauses.iter().any(|p| *p < PAUSE * 9 / 10) && pauses.iter().any(|p| *p > PAUSE * 11 / 10));
+        pauses.into_iter().collect::<std::collections::BTreeSet<_>>().len()
+    };
+    // One bit of the seed, of the time or of the name makes another pause.
+    assert!(different((0..64).map(|bit| pause(1 << bit, START, "ssh.service")).collect()) >= 50);
+    assert!(different((0..40).map(|bit| pause(u64::MAX, START ^ (1 << bit), "ssh.service")).collect()) >= 30);
+    assert!(different((0..40).map(|bit| pause(0, START ^ (1 << bit), "ssh.service")).collect()) >= 30);
+    assert!(different((b'a'..=b'z').map(|c| pause(0, START, &format!("unit-{}", c as char))).collect()) >= 20);
+}
+
+#[test]
+fn the_spread_is_splitmix64() {
+    // The first outputs for the seeds 0 and 1234567, as its authors' program prints them.
+    assert_eq!(mixed(0), 0xe220_a839_7b1d_cdaf);
+    assert_eq!(mixed(1_234_567), 6_457_827_717_110_365_317);
+}
+
+#[test]
+fn a_refusal_says_in_how_many_seconds_it_ends() {
+    let words = |history: &History, now| {
+        let decision = history.restrain(&policy(3), Decision::Repair(plan(&["ssh.service"])), now);
+        let Decision::Refuse(declined) = decision else { panic!("{decision:?}") };
+        format!("{}: {}", declined[0].code, declined[0].why)
+    };
+    let mut history = History::new(vec![attempt(START, "ssh.service", "nft")], 0);
+    let until = START + pause(0, START, "ssh.service");
+    let begin = "restraint.pause: the same was mended a moment ago; the next try is in";
+    assert_eq!(words(&history, until - 2_000), format!("{begin} 2 s"));
+    assert_eq!(words(&history, until - 1_999), format!("{begin} 2 s"));
+    assert_eq!(words(&history, until - 1), format!("{begin} 1 s"));
+    for at in [START + 1, START + 2] {
+        history.add(attempt(at, "ssh.service", "nft"));
+    }
+    assert_eq!(
+        words(&history, START + 10_002),
+        "restraint.breaker: ssh.service was mended 3 times, and each time changed back by nft: no more until 3590 s from \
+         now, a new policy, or `ssh-rescue repair`"
+    );
+    history.add(Attempt { undone: true, who: None, ..attempt(START + 3, "ssh.service", "") });
+    assert_eq!(
+        words(&history, START + 3),
+        "restraint.breaker: the last repair of ssh.service was undone, and that is respected until 3600 s from now, a new \
+         policy, or `ssh-rescue repair`"
+    );
+}
+
 proptest! {
     #[test]
     fn whatever_breaks_when_no_window_sees_more_than_the_allowed_repairs(
