@@ -334,12 +334,16 @@ _ssh__rescue() {
             return 0
             ;;
         ssh__subcmd__rescue__subcmd__release)
-            opts="-h --json --policy --help"
+            opts="-h --root --json --policy --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --policy)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -75,6 +75,7 @@ complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -l reason -d
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand hold" -s h -l help -d 'Print help'
+complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -l root -d 'The files of a disk that is mounted at this folder, instead of this host: what its next boot would bring about. No program of it is run, and nothing of it leads out of the folder. Its policy is the one that lies on it' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -l policy -d 'The policy file [default: /etc/ssh-rescue/policy.toml, if it is there]' -r -F
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -l json -d 'Print JSON for machines'
 complete -c ssh-rescue -n "__fish_ssh_rescue_using_subcommand release" -s h -l help -d 'Print help'

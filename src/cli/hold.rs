@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::ask::Agent;
+use super::disk::Disk;
 use super::screen::clean;
 use super::{CliError, Context, Status};
 use crate::host::Host;
@@ -55,17 +56,29 @@ impl Hold {
     }
 }
 
-/// `ssh-rescue release`
-pub fn release(context: &Context) -> Result<Status, CliError> {
-    let released = match Agent::reach() {
-        Some(mut agent) => agent.call("Release", &json!({}))?.get("released").and_then(Value::as_bool) == Some(true),
-        None if !context.host.privileged() => return Err(CliError::Root("the end of a hold, where no agent answers,")),
-        None => StateDir::default().release(&context.host)?,
-    };
-    if context.json {
-        context.machine(&json!({"released": released}))?;
-    } else {
-        context.people(if released { "The hold is over.\n" } else { "There was no hold.\n" })?;
+#[derive(Debug, Args)]
+pub struct Release {
+    #[command(flatten)]
+    disk: Disk,
+}
+
+impl Release {
+    pub fn run(&self, context: &Context) -> Result<Status, CliError> {
+        let host = self.disk.host(context)?;
+        // The agent of this host knows nothing of a disk.
+        let agent = if host.mounted_at().is_none() { Agent::reach() } else { None };
+        let released = match agent {
+            Some(mut agent) => {
+                agent.call("Release", &json!({}))?.get("released").and_then(Value::as_bool) == Some(true)
+            }
+            None if !host.privileged() => return Err(CliError::Root("the end of a hold, where no agent answers,")),
+            None => StateDir::of(&host).release(&host)?,
+        };
+        if context.json {
+            context.machine(&json!({"released": released}))?;
+        } else {
+            context.people(if released { "The hold is over.\n" } else { "There was no hold.\n" })?;
+        }
+        Ok(Status::Ok)
     }
-    Ok(Status::Ok)
 }

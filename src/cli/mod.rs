@@ -73,7 +73,7 @@ enum Verb {
     /// Repair nothing for a while, whatever happens
     Hold(hold::Hold),
     /// End a hold, and try again what was given up
-    Release,
+    Release(hold::Release),
     /// Watch over this host and repair it by itself; the service runs this
     Agent,
     /// List what was repaired on this host
@@ -193,7 +193,7 @@ impl Verb {
             Verb::Repair(verb) => verb.run(context),
             Verb::Status => status::run(context),
             Verb::Hold(verb) => verb.run(context),
-            Verb::Release => hold::release(context),
+            Verb::Release(verb) => verb.run(context),
             Verb::Agent => agent::run(context),
             Verb::History(verb) => verb.run(context),
             Verb::Undo(verb) => verb.run(context),

@@ -116,6 +116,7 @@ fn main() -> ExitCode {
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));
         row("killed: a repair at each of its commits", Box::new(|host| Ok(killed::at_every_commit(&host)?)));
         row("killed: a thawing at each of its commits", Box::new(|host| Ok(killed::while_thawing(&host)?)));
+        row("killed: an unban at each of its commits", Box::new(|host| Ok(killed::while_unbanning(&host)?)));
         row("broken: a caller without root", Box::new(|host| Ok(broken::without_root(&host)?)));
         trials.push(Trial::test(format!("{distribution}: the package"), move || {
             if !Path::new("/usr/bin/dpkg-deb").exists() {

@@ -147,7 +147,7 @@ pub const FORCED: &[Forced] = &[
 ];
 
 /// Fail2ban's bans of one whom the policy names, and of one whom it does not.
-const TRUSTED: &str = "mkdir /etc/ssh-rescue
+pub const TRUSTED: &str = "mkdir /etc/ssh-rescue
 printf '[ssh]\nsources = [\"10.0.0.0/8\", \"fd00:9::/64\"]\n' >/etc/ssh-rescue/policy.toml
 fail2ban-client set sshd banip 10.9.9.9 fd00:9::9
 ";
@@ -189,7 +189,7 @@ pub fn lift_by_agent(host: &Booted) -> Result<(), String> {
 }
 
 /// Whom fail2ban's sshd jail bans.
-fn bans(host: &Booted) -> Vec<String> {
+pub fn bans(host: &Booted) -> Vec<String> {
     let status = host.sh("fail2ban-client status sshd");
     let list = status.lines().find_map(|l| l.split_once("IP list:")).map(|(_, list)| list.to_owned());
     let mut all: Vec<String> = list.unwrap_or_default().split_whitespace().map(str::to_owned).collect();
@@ -219,7 +219,7 @@ pub fn lift_without_answer(host: &Booted) -> Result<(), String> {
     expect("the bans", &bans(host).len(), &4)
 }
 
-fn until(what: &str, is: impl Fn() -> bool) -> Result<(), String> {
+pub fn until(what: &str, is: impl Fn() -> bool) -> Result<(), String> {
     let start = Instant::now();
     while !is() {
         if start.elapsed() > Duration::from_secs(60) {

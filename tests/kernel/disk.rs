@@ -9,9 +9,10 @@ use ssh_rescue::host::{Call, Host};
 use ssh_rescue::judge::{Judgement, Severity, Verdict};
 use ssh_rescue::pass::{Outcome, check, repair};
 use ssh_rescue::policy::{Policy, parse};
-use ssh_rescue::record::{StateDir, Undone, history, undo};
+use ssh_rescue::record::{Hold, StateDir, Undone, history, undo};
 
-use super::common::{root, skipped};
+use super::common::{patient, root, skipped};
+use super::started::PROGRAM;
 
 const UNIT: &str = "[Unit]\nDescription=sshd\n[Service]\nExecStart=/usr/sbin/sshd -D\n[Install]\nWantedBy=multi-user.target\nAlias=sshd.service\n";
 const NFT_UNIT: &str = "[Service]\nType=oneshot\nExecStart=/usr/sbin/nft -f /etc/nftables.conf\n";
@@ -344,6 +345,27 @@ fn what_makes_its_rules_only_when_it_starts_is_unknown() {
         disk.write("etc/default/ferm", &format!("FAST=yes\nENABLED=\"{enabled}\"\n"));
         assert_eq!(disk.check().verdict, verdict, "{enabled}");
     }
+}
+
+#[test]
+fn a_hold_on_a_disk_is_kept_and_can_be_ended_from_elsewhere() {
+    let Some(disk) = Disk::new("a hold on a disk") else { return };
+    everything(&disk);
+    let hold = Hold::new(3600, Some("evidence"), "user 0".into()).unwrap();
+    disk.state().put_on_hold(&disk.host, &hold).unwrap();
+    let (root, broken) = (disk.path("").to_string_lossy().into_owned(), disk.tree());
+    let run = |verb: &str| {
+        let output = Host::live().run(&patient(PROGRAM, &[verb, "--root", &root, "--json"], "")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    let refused = run("repair");
+    assert_eq!(refused["outcome"], "refused", "{refused}");
+    assert!(refused.to_string().contains("on hold until"), "{refused}");
+    assert!(disk.tree() == broken, "a disk on hold was written to");
+    assert_eq!(run("release")["released"], true);
+    assert_eq!(run("release")["released"], false);
+    let report = run("repair");
+    assert_eq!(report["outcome"], "repaired", "{report}");
 }
 
 /// The last of the faults: all that can be wrong, at once.
