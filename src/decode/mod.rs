@@ -16,6 +16,7 @@ pub mod route;
 pub mod selinux_ports;
 pub mod sock_diag;
 pub mod sshd_config;
+pub mod sshd_log;
 pub mod sshd_settings;
 pub mod sysctl;
 pub mod systemctl_show;

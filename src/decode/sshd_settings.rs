@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
 use crate::facts::Settings;
 
 /// The settings that matter for reaching sshd; a line that is not understood is left out.
@@ -16,6 +18,8 @@ pub fn settings(text: &[u8]) -> Settings {
             "listenaddress" => out.listen.extend(listen_address(value)),
             "addressfamily" => out.address_family = value.to_owned(),
             "maxstartups" => out.max_startups = value.to_owned(),
+            "persourcepenalties" => out.penalties = value != "no",
+            "persourcepenaltyexemptlist" => out.exempt.extend(value.split(',').filter_map(net)),
             "usedns" => out.use_dns = value == "yes",
             "allowusers" => out.allow_users.extend(words()),
             "denyusers" => out.deny_users.extend(words()),
@@ -28,6 +32,11 @@ pub fn settings(text: &[u8]) -> Settings {
         }
     }
     out
+}
+
+/// An address, or a network.
+fn net(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
 /// `0.0.0.0:22`, `[::]:22`, either with ` rdomain NAME` behind it.
@@ -44,7 +53,8 @@ mod tests {
     #[test]
     fn the_output_of_sshd_is_read() {
         let text = "port 22\nport 2222\naddressfamily any\nlistenaddress [::]:22\nlistenaddress 192.0.2.1:2222 rdomain mgmt\n\
-                    usedns no\nmaxstartups 10:30:100\nhostkey /etc/ssh/ssh_host_rsa_key\nallowusers alice bob@10.0.0.0/8\n\
+                    usedns no\npersourcepenalties crash:90 max:600\npersourcepenaltyexemptlist 10.0.0.0/8,fd00::1,x\nmaxstartups 10:30:100\n\
+                    hostkey /etc/ssh/ssh_host_rsa_key\nallowusers alice bob@10.0.0.0/8\n\
                     denyusers eve\nport 99999\nlistenaddress nonsense\nbanner none\nstrictmodes yes\nauthorizedkeysfile .ssh/authorized_keys /k/%u\n";
         let settings = settings(text.as_bytes());
         assert_eq!(settings.ports, [22, 2222]);
@@ -54,7 +64,8 @@ mod tests {
         assert_eq!(settings.deny_users, ["eve"]);
         assert_eq!(settings.host_keys, ["/etc/ssh/ssh_host_rsa_key"]);
         assert_eq!(settings.authorized_keys, [".ssh/authorized_keys", "/k/%u"]);
-        assert!(!settings.use_dns && settings.strict_modes);
+        assert!(!settings.use_dns && settings.strict_modes && settings.penalties);
+        assert_eq!(settings.exempt, ["10.0.0.0/8", "fd00::1/128"].map(|net| net.parse::<IpNet>().unwrap()));
     }
 
     proptest! {

@@ -124,6 +124,7 @@ impl Snapshot {
                 units: Seen::Absent,
                 processes: Vec::new(),
                 not_to_be_run: false,
+                shut_out: Seen::Absent,
                 selinux: None,
                 privsep_dir: Seen::Absent,
                 files: SshdFiles::default(),

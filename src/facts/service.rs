@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Family, Seen, TextFile};
@@ -26,12 +27,24 @@ pub struct Sshd {
     pub privsep_dir: Seen<PathMode>,
     pub files: SshdFiles,
     pub logins: Logins,
+    /// Whom it has shut out lately, by its own log. Absent where nobody asks: no penalties, or a policy that names no sources.
+    pub shut_out: Seen<Vec<ShutOut>>,
     /// Why its unit did not come up when it was started a moment ago.
     pub start_failed: Option<String>,
     /// One that stood still was let go on a moment ago, and took no client all the same.
     pub let_go_in_vain: bool,
     /// Answers to the planner's questions, in their order.
     pub trials: Vec<Trial>,
+}
+
+/// A source whose connections sshd drops for what came of earlier ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShutOut {
+    pub source: IpAddr,
+    /// How many connections were dropped.
+    pub times: usize,
+    /// sshd's word for why, of the last one.
+    pub why: String,
 }
 
 #[derive(Debug, Clone)]
@@ -169,6 +182,10 @@ pub struct Settings {
     /// `any`, `inet` or `inet6`
     pub address_family: String,
     pub max_startups: String,
+    /// Sources whose connections came to nothing are shut out for a time (PerSourcePenalties, since OpenSSH 9.8).
+    pub penalties: bool,
+    /// Those that never are: PerSourcePenaltyExemptList.
+    pub exempt: Vec<IpNet>,
     pub use_dns: bool,
     pub allow_users: Vec<String>,
     pub deny_users: Vec<String>,

@@ -33,6 +33,7 @@ pub fn disk(host: &Host, policy: &Policy) -> Snapshot {
         privsep_dir: Seen::Absent,
         files: sshd_files::files(host),
         logins: logins::logins(host, None),
+        shut_out: Seen::Absent,
         start_failed: None,
         let_go_in_vain: false,
         trials: Vec::new(),

@@ -67,6 +67,7 @@ pub fn observe(host: &Host, policy: &Policy) -> Snapshot {
                 privsep_dir: sshd::privsep_dir(host),
                 files: sshd_files::files(host),
                 logins: logins::logins(host, program.settings.present()),
+                shut_out: sshd::shut_out(host, policy, program.settings.present()),
                 start_failed: None,
                 let_go_in_vain: false,
                 trials: Vec::new(),

@@ -8,9 +8,10 @@ use elf::ElfBytes;
 use elf::abi::DT_NEEDED;
 use elf::endian::AnyEndian;
 
-use crate::decode::sshd_settings;
-use crate::facts::{Binary, ConfigTest, PathMode, Process, Seen, Settings};
+use crate::decode::{sshd_log, sshd_settings};
+use crate::facts::{Binary, ConfigTest, PathMode, Process, Seen, Settings, ShutOut};
 use crate::host::{Call, Host, Scratch};
+use crate::policy::Policy;
 use crate::rehearse::sshd::disk::version;
 
 const SSHD: [&str; 4] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/usr/bin/sshd", "/opt/openssh/sbin/sshd"];
@@ -70,6 +71,21 @@ pub fn privsep_dir(host: &Host) -> Seen<PathMode> {
         }
     }
     Seen::Absent
+}
+
+/// Whom sshd shuts out, of the last ten minutes: the longest that a penalty lasts unless somebody says otherwise. Asked only
+/// where it may be one whom the policy names.
+pub fn shut_out(host: &Host, policy: &Policy, settings: Option<&Settings>) -> Seen<Vec<ShutOut>> {
+    if policy.ssh.sources.is_none() || !host.privileged() || !settings.is_some_and(|s| s.penalties) {
+        return Seen::Absent;
+    }
+    // Of root's own sshd: what others call themselves there is not believed.
+    let words = ["-q", "--no-pager", "-o", "cat", "--since=-10min", "-n", "10000", "_UID=0", "_COMM=sshd"];
+    match host.run(&Call::new("journalctl", &words)) {
+        Ok(output) if output.ok() => Seen::Present(sshd_log::shut_out(&output.stdout)),
+        Ok(output) => Seen::Unreadable(output.complaint()),
+        Err(error) => Seen::Unreadable(crate::chain(&error)),
+    }
 }
 
 fn binary(host: &Host, path: &str) -> Seen<Binary> {

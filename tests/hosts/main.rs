@@ -67,6 +67,7 @@ fn main() -> ExitCode {
             );
         }
         if number == 1 {
+            row("meant: trusted sources that sshd shuts out", Box::new(|host| Ok(sshd::penalised(&host)?)));
             row(
                 &format!("rescue: {}", sshd::OF_SOCKET.name),
                 Box::new(|host| Ok(walk::walk(&host, &sshd::OF_SOCKET).map(drop)?)),

@@ -3,10 +3,11 @@
 use ssh_rescue::rehearse::drill::Sight::{Banner, NoBanner, Refused};
 
 use super::booted::Booted;
-use super::client::SOMEBODY;
+use super::client::{OFFICE, SOMEBODY};
 use super::lockouts::{Lockout, lockout};
 use super::meant::Meant;
 use super::seen::{differences, state, text};
+use super::service::{start, status, wait};
 use super::walk::{expect, told, undo_all};
 
 /// A small host may have no dbus-daemon.
@@ -322,4 +323,38 @@ pub fn unmoved(host: &Booted, beside: &str) -> Result<(), String> {
     expect("what was tried", &phases, &["confirmed", "rolled-back"].map(str::to_owned).to_vec())?;
     expect("a client after", &host.wire.see(SOMEBODY), &[Banner; 2]).map_err(|e| told(&e, &report))?;
     expect("the old sshd is gone", &host.run(&format!("kill -0 {pid}")).ok(), &false)
+}
+
+/// Whom the policy names and sshd shuts out is told, also by the agent; sshd since OpenSSH 9.8.
+pub fn penalised(host: &Booted) -> Result<(), String> {
+    host.sh("mkdir -p /etc/ssh-rescue
+             printf '[ssh]\nsources = [\"10.0.0.0/8\", \"fd00:9::/64\"]\n' >/etc/ssh-rescue/policy.toml
+             echo 'PerSourcePenalties noauth:60 min:1' >/etc/ssh/sshd_config.d/50-penalties.conf
+             systemctl restart ssh");
+    let named = |by: &[&str]| -> (Vec<String>, serde_json::Value) {
+        let check = host.rescue(by);
+        let of = |f: &&serde_json::Value| text(&f["code"]).starts_with("sshd.penalties.");
+        let found = check["findings"].as_array().into_iter().flatten().filter(of);
+        (found.map(|f| format!("{} {}", text(&f["code"]), text(&f["evidence"]["source"]))).collect(), check)
+    };
+    let exempt = "sshd.penalties.exempt ".to_owned();
+    let (before, check) = named(&["check"]);
+    expect("what is found before", &before, &vec![exempt.clone()]).map_err(|e| told(&e, &check))?;
+    // A client that leaves without a try to log in, and comes again.
+    for client in [OFFICE, SOMEBODY] {
+        expect("a client", &host.wire.see(client), &[Banner; 2])?;
+        wait("a penalty", || host.wire.see(client).iter().all(|sight| *sight != Banner))?;
+    }
+    let of = |source: &str| format!("sshd.penalties.source {source}");
+    let expected = vec![of("10.9.9.9"), of("fd00:9::9"), exempt];
+    let sorted = |by: &[&str]| {
+        let (mut found, check) = named(by);
+        found.sort();
+        found.rotate_left(1);
+        expect("what is found", &found, &expected).map_err(|e| told(&e, &check))
+    };
+    sorted(&["check"])?;
+    start(host)?;
+    wait("the agent", || status(host)["agent"] == true)?;
+    sorted(&["check"])
 }

@@ -3,6 +3,7 @@
 mod config;
 mod files;
 pub mod logins;
+mod penalties;
 mod selinux;
 pub mod socket;
 
@@ -34,6 +35,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     out.extend(selinux::findings(policy, snapshot));
     out.extend(files::findings(snapshot));
     out.extend(logins::findings(snapshot));
+    out.extend(penalties::findings(policy, snapshot));
     match &sshd.units {
         Seen::Present(units) => out.extend(unit_findings(snapshot, units, serves)),
         Seen::Absent | Seen::Unreadable(_) => {}

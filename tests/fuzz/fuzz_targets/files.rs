@@ -1,9 +1,9 @@
-//! Texts of the host that others than sshd and the wrappers read: units, sysctl.d, ufw's files, SELinux's ports, and what
+//! Texts of the host that no target of their own reads: sshd's log, units, sysctl.d, ufw's files, SELinux's ports, and what
 //! brings interfaces up.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ssh_rescue::decode::{interfaces, selinux_ports, sysctl, ufw, unit_file};
+use ssh_rescue::decode::{interfaces, selinux_ports, sshd_log, sysctl, ufw, unit_file};
 use ssh_rescue::facts::Family;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         let last = sysctl::last_word(settings.iter(), key);
         assert!(last.is_none_or(|last| last.value.is_some()), "{last:?}");
     }
-    let _ = selinux_ports::ports(bytes);
+    let _ = (selinux_ports::ports(bytes), sshd_log::shut_out(bytes));
     for names in [interfaces::ifupdown(bytes), interfaces::networkd(bytes), interfaces::netplan(bytes)] {
         assert!(names.iter().all(|name| bytes.len() >= name.len()), "{names:?}");
     }
