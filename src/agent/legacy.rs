@@ -128,7 +128,7 @@ mod tests {
             dormant: false,
             owner: None,
             chains: Vec::new(),
-            sets: Vec::new(),
+            sets: Vec::new().into(),
         };
         Known { table, entries }
     }

@@ -97,7 +97,7 @@ fn path_lines(path: &PathVerdict) -> String {
     line("admitted", path.admitted.to_string());
     for blocked in &path.blocked {
         let rule = blocked.by.rule.as_ref().map(|rule| match blocked.by.gate {
-            Gate::Listener | Gate::Sshd => rule.clone(),
+            Gate::Listener | Gate::Sshd => rule.to_string(),
             _ => format!("`{rule}`"),
         });
         let position = blocked.by.position.map(|n| format!(" {n}")).unwrap_or_default();

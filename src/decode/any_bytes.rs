@@ -1,10 +1,12 @@
 //! Whatever bytes come, the decoders and the words for what they give end without a panic.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::xt::Extension;
 use super::{ipset, legacy, nft, route, xt};
-use crate::facts::{Backend, Expr, Family, RawLegacy, RawNft, Rule, Table, TableFamily};
+use crate::facts::{Backend, Expr, Family, Language, RawLegacy, RawNft, Rule, Table, TableFamily};
 
 const EXPRESSIONS: [&str; 38] = [
     "immediate",
@@ -165,7 +167,7 @@ fn dump() -> impl Strategy<Value = RawNft> {
 
 fn tell(tables: &[Table]) -> usize {
     let rules = tables.iter().flat_map(|t| t.chains.iter().flat_map(move |c| c.rules.iter().map(move |r| (t, r))));
-    rules.map(|(table, rule)| rule.words(Some(table)).len() + rule.to_string().len()).sum()
+    rules.map(|(table, rule)| rule.words(&Language::of(table)).len() + rule.to_string().len()).sum()
 }
 
 /// A rule of one x_tables expression, told for a table of each family.
@@ -173,8 +175,9 @@ fn tell_one(expr: Expr) {
     let rule = Rule { handle: None, comment: None, exprs: vec![expr] };
     for family in [TableFamily::Ip, TableFamily::Ip6, TableFamily::Inet] {
         let (backend, name) = (Backend::Nft, "t".to_owned());
-        let table = Table { backend, family, name, dormant: false, owner: None, chains: Vec::new(), sets: Vec::new() };
-        let _ = rule.words(Some(&table));
+        let table =
+            Table { backend, family, name, dormant: false, owner: None, chains: Vec::new(), sets: Arc::default() };
+        let _ = rule.words(&Language::of(&table));
     }
 }
 

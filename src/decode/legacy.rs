@@ -1,6 +1,7 @@
 //! Tables of iptables-legacy (linux/netfilter_ipv4/ip_tables.h, linux/netfilter_ipv6/ip6_tables.h).
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::nlattr::until_nul;
 use super::xt::{self, Extension, Fields};
@@ -87,7 +88,7 @@ pub fn table(family: Family, raw: &RawLegacy, raw_first: bool) -> Option<Table> 
         if let Some((mut chain, _)) = chain {
             if chain.base.is_none() {
                 // The RETURN at the end of every user chain.
-                chain.rules.pop();
+                Arc::make_mut(&mut chain.rules).pop();
             }
             chains.push(chain);
         }
@@ -99,7 +100,7 @@ pub fn table(family: Family, raw: &RawLegacy, raw_first: bool) -> Option<Table> 
                 && let Some(name) = names.get(&entry.end)
             {
                 let name = String::from_utf8_lossy(name).into_owned();
-                current = Some((Chain { name, base: None, rules: Vec::new() }, None));
+                current = Some((Chain { name, base: None, rules: Arc::default() }, None));
             }
             continue;
         }
@@ -107,7 +108,7 @@ pub fn table(family: Family, raw: &RawLegacy, raw_first: bool) -> Option<Table> 
             ended(current.take());
             let base = base(&raw.table, hook, raw_first);
             current = Some((
-                Chain { name: hook.iptables_name().into(), base: Some(base), rules: Vec::new() },
+                Chain { name: hook.iptables_name().into(), base: Some(base), rules: Arc::default() },
                 Some(underflow),
             ));
         }
@@ -119,7 +120,7 @@ pub fn table(family: Family, raw: &RawLegacy, raw_first: bool) -> Option<Table> 
             ended(current.take());
             continue;
         }
-        chain.rules.push(rule(layout, entry, &names));
+        Arc::make_mut(&mut chain.rules).push(rule(layout, entry, &names));
     }
     ended(current);
     Some(Table {
@@ -129,7 +130,7 @@ pub fn table(family: Family, raw: &RawLegacy, raw_first: bool) -> Option<Table> 
         dormant: false,
         owner: None,
         chains,
-        sets: Vec::new(),
+        sets: Arc::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Dumps of nf_tables (linux/netfilter/nf_tables.h) -> tables, chains, rules, sets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::nft_expr::expressions;
 use super::nft_set::{Elements, set};
@@ -88,13 +89,13 @@ pub fn tables(raw: &RawNft) -> Vec<Table> {
             dormant: attributes.u32(NFTA_TABLE_FLAGS).unwrap_or(0) & NFT_TABLE_F_DORMANT != 0,
             owner: attributes.u32(NFTA_TABLE_OWNER),
             chains: Vec::new(),
-            sets: Vec::new(),
+            sets: Arc::default(),
         });
     }
     add_chains(raw, &mut tables, &known);
     add_sets(raw, &mut tables, &known);
     for table in &mut tables {
-        table.sets.sort_by(|a, b| a.name.cmp(&b.name));
+        Arc::make_mut(&mut table.sets).sort_by(|a, b| a.name.cmp(&b.name));
     }
     tables
 }
@@ -110,7 +111,7 @@ fn add_chains(raw: &RawNft, tables: &mut [Table], known: &Known<'_>) {
         let Some(&index) = known.get(&(family, table)) else { continue };
         let Some(found) = tables.get_mut(index) else { continue };
         places.insert((family, table, name), (index, found.chains.len()));
-        found.chains.push(Chain { name: text(name), base: base(found.family, attributes), rules: Vec::new() });
+        found.chains.push(Chain { name: text(name), base: base(found.family, attributes), rules: Arc::default() });
     }
     // Rules come chain by chain: the place is looked up once a chain.
     let mut last = None;
@@ -130,7 +131,7 @@ fn add_chains(raw: &RawNft, tables: &mut [Table], known: &Known<'_>) {
         if let Some(table) = tables.get_mut(place.0) {
             let family = table.family.ip();
             if let Some(chain) = table.chains.get_mut(place.1) {
-                chain.rules.push(rule(family, attributes));
+                Arc::make_mut(&mut chain.rules).push(rule(family, attributes));
             }
         }
     }
@@ -152,7 +153,7 @@ fn add_sets(raw: &RawNft, tables: &mut [Table], known: &Known<'_>) {
         let Some(found) = known.get(&(family, table)).and_then(|&i| tables.get_mut(i)) else { continue };
         let lists = elements.get(&(family, table, name)).map_or(&[][..], Vec::as_slice);
         let family = found.family.ip();
-        found.sets.push(set(family, text(name), attributes, Elements(lists)));
+        Arc::make_mut(&mut found.sets).push(set(family, text(name), attributes, Elements(lists)));
     }
 }
 

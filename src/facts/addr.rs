@@ -207,6 +207,11 @@ impl AddrSet {
         self.ranges.unite(&other.ranges);
     }
 
+    /// As [`AddrSet::union_with`], of a set that nobody needs any more.
+    pub fn absorb(&mut self, other: AddrSet) {
+        if self.is_empty() { *self = other } else { self.union_with(&other) }
+    }
+
     pub fn subtract(&mut self, other: &AddrSet) {
         debug_assert_eq!(self.family, other.family);
         self.ranges.without(&other.ranges);
@@ -264,20 +269,94 @@ impl AddrSet {
 
     /// Each interval as text: a prefix where it is one, else `first-last`.
     pub fn words(&self) -> Vec<String> {
-        self.ranges()
-            .map(|(a, b)| {
-                let size = b - a;
-                let aligned = size & size.wrapping_add(1) == 0 && a & size == 0;
-                if aligned {
-                    let host_bits = (128 - size.leading_zeros()) as u8;
-                    let plain = host_bits == 0;
-                    let address = self.family.address(a);
-                    if plain { address.to_string() } else { format!("{address}/{}", self.family.bits() - host_bits) }
-                } else {
-                    format!("{}-{}", self.family.address(a), self.family.address(b))
+        self.intervals().map(|interval| interval.to_string()).collect()
+    }
+
+    fn intervals(&self) -> impl Iterator<Item = Interval> + '_ {
+        self.ranges().map(|(first, last)| Interval { family: self.family, first, last })
+    }
+}
+
+/// An interval as text.
+struct Interval {
+    family: Family,
+    first: u128,
+    last: u128,
+}
+
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = self.last - self.first;
+        let aligned = size & size.wrapping_add(1) == 0 && self.first & size == 0;
+        let length = size.leading_zeros() - (128 - u32::from(self.family.bits()));
+        let (first, last) = (self.family.address(self.first), self.family.address(self.last));
+        match (first, last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                // A set may hold a hundred thousand of these.
+                let mut text = Digits::default();
+                text.address(first);
+                match aligned {
+                    true if size == 0 => {}
+                    true => {
+                        text.push(b'/');
+                        text.number(length as u8);
+                    }
+                    false => {
+                        text.push(b'-');
+                        text.address(last);
+                    }
                 }
-            })
-            .collect()
+                f.write_str(text.as_str())
+            }
+            _ if !aligned => write!(f, "{first}-{last}"),
+            _ if size == 0 => write!(f, "{first}"),
+            _ => write!(f, "{first}/{length}"),
+        }
+    }
+}
+
+/// Room for two IPv4 addresses as text.
+#[derive(Default)]
+struct Digits {
+    bytes: [u8; 32],
+    len: usize,
+}
+
+impl Digits {
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.bytes.get_mut(self.len) {
+            *slot = byte;
+            self.len += 1;
+        }
+    }
+
+    fn number(&mut self, n: u8) {
+        if n > 99 {
+            self.push(b'0' + n / 100);
+        }
+        if n > 9 {
+            self.push(b'0' + n / 10 % 10);
+        }
+        self.push(b'0' + n % 10);
+    }
+
+    fn address(&mut self, address: Ipv4Addr) {
+        for (n, part) in address.octets().into_iter().enumerate() {
+            if n > 0 {
+                self.push(b'.');
+            }
+            self.number(part);
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
+}
+
+impl Serialize for Interval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -290,11 +369,11 @@ impl fmt::Display for AddrSet {
             return f.write_str("everybody");
         }
         const SHOWN: usize = 6;
-        let pieces = self.pieces();
-        let words = self.words();
-        f.write_str(&words[..words.len().min(SHOWN)].join(", "))?;
-        if pieces > SHOWN {
-            write!(f, " and {} more", pieces - SHOWN)?;
+        for (n, interval) in self.intervals().take(SHOWN).enumerate() {
+            write!(f, "{}{interval}", if n == 0 { "" } else { ", " })?;
+        }
+        if self.pieces() > SHOWN {
+            write!(f, " and {} more", self.pieces() - SHOWN)?;
         }
         Ok(())
     }
@@ -309,7 +388,7 @@ impl fmt::Debug for AddrSet {
 impl Serialize for AddrSet {
     /// A list of prefixes and `first-last` ranges.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.words())
+        serializer.collect_seq(self.intervals())
     }
 }
 
@@ -385,6 +464,21 @@ mod tests {
         assert!(set.is_full());
         assert_eq!(set.words(), ["::/0"]);
         assert!(set.complement().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn addresses_are_written_as_everywhere(a in any::<u32>(), b in any::<u32>(), length in 0u8..32) {
+            let (first, last) = (a.min(b), a.max(b));
+            let (one, other) = (Ipv4Addr::from(first), Ipv4Addr::from(last));
+            let words = |first: u32, last: u32| AddrSet::range(Family::Ipv4, first.into(), last.into()).words();
+            prop_assert_eq!(words(first, first), [one.to_string()]);
+            let net = Ipv4Net::new(one, length).unwrap().trunc();
+            prop_assert_eq!(words(net.network().into(), net.broadcast().into()), [net.to_string()]);
+            if first % 2 == 1 && first < last {
+                prop_assert_eq!(words(first, last), [format!("{one}-{other}")]);
+            }
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub use net::*;
 pub use place::*;
 pub use ruleset::*;
 pub use service::*;
+pub use text::{Language, Words};
 pub use xt::*;
 
 use std::path::PathBuf;

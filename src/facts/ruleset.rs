@@ -144,8 +144,9 @@ pub struct Table {
     /// NFT_TABLE_F_OWNER: the netlink port of the process that alone may write to it.
     pub owner: Option<u32>,
     pub chains: Vec<Chain>,
-    /// As they are read, in the order of their names: there may be one for every rule.
-    pub sets: Vec<Set>,
+    /// As they are read, in the order of their names: there may be one for every rule. Shared with whoever is to put rules into
+    /// words later.
+    pub sets: Arc<Vec<Set>>,
 }
 
 impl Table {
@@ -154,10 +155,7 @@ impl Table {
     }
 
     pub fn set(&self, name: &str) -> Option<&Set> {
-        match self.sets.binary_search_by(|set| set.name.as_str().cmp(name)) {
-            Ok(index) => self.sets.get(index),
-            Err(_) => self.sets.iter().find(|s| s.name == name),
-        }
+        Set::named(&self.sets, name)
     }
 
     /// Whether it is a table that the `iptables` or `ip6tables` command (of either back-end) keeps: one of the five known
@@ -178,7 +176,8 @@ impl Table {
 pub struct Chain {
     pub name: String,
     pub base: Option<BaseChain>,
-    pub rules: Vec<Rule>,
+    /// Shared with whoever is to put them into words later.
+    pub rules: Arc<Vec<Rule>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -299,6 +298,16 @@ pub struct Set {
     pub exprs: Vec<Expr>,
 }
 
+impl Set {
+    /// The set of this name among those of a table.
+    pub fn named<'s>(sets: &'s [Set], name: &str) -> Option<&'s Set> {
+        match sets.binary_search_by(|set| set.name.as_str().cmp(name)) {
+            Ok(index) => sets.get(index),
+            Err(_) => sets.iter().find(|s| s.name == name),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
     pub key: ElementKey,
@@ -380,8 +389,8 @@ pub struct Outside {
 pub struct RuleRef {
     pub backend: Backend,
     pub family: TableFamily,
-    pub table: String,
-    pub chain: String,
+    pub table: Arc<str>,
+    pub chain: Arc<str>,
     /// Index from 0; None means the chain's policy.
     pub index: Option<usize>,
 }
@@ -424,7 +433,7 @@ impl Firewall {
             _ => None,
         });
         for chain in nft.iter_mut().chain(legacy.flatten()).flat_map(|table| &mut table.chains) {
-            chain.rules.retain(|rule| !rule.is_mend());
+            Arc::make_mut(&mut chain.rules).retain(|rule| !rule.is_mend());
         }
         out
     }

@@ -1,6 +1,7 @@
 //! Findings about a path, and the one sentence.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -53,11 +54,12 @@ impl Merged {
 
 fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out: &mut Merged) {
     // What is taken as meant may be fifty thousand bans: one finding for each place that they stand in.
-    let mut meant: Vec<(&Blocked, usize, AddrSet)> = Vec::new();
+    let mut meant: Vec<Meant<'_>> = Vec::new();
     let mut places = HashMap::new();
+    let outside = intent.outside(demand.family);
     for blocked in &verdict.blocked {
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
-        let outside = blocked.sources.intersection(intent.outside(demand.family));
+        let outside = blocked.sources.intersection(outside);
         if outside.is_empty() {
             continue;
         }
@@ -67,13 +69,16 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
         };
         if wanted.is_empty() {
             let by = &blocked.by;
-            let place = *places.entry((&by.place, by.respected, blocked.symptom)).or_insert(meant.len());
-            match meant.get_mut(place) {
-                Some((_, rules, sources)) => {
-                    *rules += 1;
-                    sources.union_with(&outside);
-                }
-                None => meant.push((blocked, 1, outside)),
+            // Rules of one place mostly stand side by side.
+            let last = meant.len().checked_sub(1).filter(|&last| meant.get(last).is_some_and(|m| m.is_of(blocked)));
+            let place = last
+                .unwrap_or_else(|| *places.entry((&by.place, by.respected, blocked.symptom)).or_insert(meant.len()));
+            if place == meant.len() {
+                meant.push(Meant { blocked, rules: 0, ranges: Vec::new() });
+            }
+            if let Some(meant) = meant.get_mut(place) {
+                meant.rules += 1;
+                meant.ranges.extend(outside.ranges());
             }
             continue;
         }
@@ -87,7 +92,8 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
         let evidence = evidence(demand, verdict, blocked, &blocked.sources);
         out.add(Finding { code, severity: Severity::Critical, summary, evidence, mendable: false, mend: None });
     }
-    for (blocked, rules, sources) in meant {
+    for Meant { blocked, rules, ranges } in meant {
+        let sources = AddrSet::of(demand.family, ranges);
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
         let cause = match rules {
             1 => cause(blocked),
@@ -101,6 +107,22 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
         );
         let evidence = evidence(demand, verdict, blocked, &sources);
         out.add(Finding { code, severity: Severity::Info, summary, evidence, mendable: false, mend: None });
+    }
+}
+
+/// What the rules of one place do to sources of whom that is taken as meant.
+struct Meant<'a> {
+    /// The first of them.
+    blocked: &'a Blocked,
+    rules: usize,
+    ranges: Vec<(u128, u128)>,
+}
+
+impl Meant<'_> {
+    fn is_of(&self, other: &Blocked) -> bool {
+        let (by, others) = (&self.blocked.by, &other.by);
+        Arc::ptr_eq(&by.place, &others.place)
+            && (by.respected, self.blocked.symptom) == (others.respected, other.symptom)
     }
 }
 

@@ -150,8 +150,8 @@ fn loader<'a>(snapshot: &'a Snapshot, evidence: &serde_json::Value) -> Option<&'
         let at = |chain: &str| RuleRef {
             backend: table.backend,
             family: table.family,
-            table: table.name.clone(),
-            chain: chain.to_owned(),
+            table: table.name.as_str().into(),
+            chain: chain.into(),
             index: None,
         };
         table.chains.iter().any(|c| at(&c.name).to_string() == place)
@@ -210,6 +210,8 @@ pub fn loses(zone: &Zone, port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::fixture::healthy;
     use super::super::judge;
     use super::*;
@@ -222,7 +224,7 @@ mod tests {
     /// `filter INPUT` of the next boot, with this policy, loaded from rules.v4.
     fn next_boot(policy: Last) -> Boot {
         let base = BaseChain { hook: Hook::Input, kind: ChainKind::Filter, priority: 0, policy, devices: Vec::new() };
-        let chain = Chain { name: "INPUT".into(), base: Some(base), rules: Vec::new() };
+        let chain = Chain { name: "INPUT".into(), base: Some(base), rules: Arc::default() };
         let table = Table {
             backend: Backend::Nft,
             family: TableFamily::Ip,
@@ -230,7 +232,7 @@ mod tests {
             dormant: false,
             owner: None,
             chains: vec![chain],
-            sets: Vec::new(),
+            sets: Arc::default(),
         };
         let rules = NftRules { generation: 1, tables: vec![table], raw: RawNft::default().into() };
         Boot {
@@ -289,7 +291,7 @@ mod tests {
             ("ssh-rescue:x", (Verdict::AtRisk, Severity::Warning)),
             ("ssh-rescued by hand", (Verdict::Reachable, Severity::Info)),
         ] {
-            rules.tables[0].chains[0].rules = vec![accept(comment)];
+            rules.tables[0].chains[0].rules = vec![accept(comment)].into();
             snapshot.firewall.nft = Seen::Present(rules.clone());
             let (verdict, made) = seen(&snapshot);
             assert_eq!((verdict, made.unwrap().0), expected, "{comment}");

@@ -60,15 +60,15 @@ pub fn table(chains: Vec<Chain>, sets: Vec<Set>) -> Table {
         dormant: false,
         owner: None,
         chains,
-        sets,
+        sets: sets.into(),
     }
 }
 
 /// A filter chain on a hook, named `c`.
 pub fn filter(hook: Hook, policy: Policy, rules: Vec<Vec<Expr>>) -> Chain {
     let base = BaseChain { hook, kind: ChainKind::Filter, priority: 0, policy, devices: Vec::new() };
-    let rules = rules.into_iter().map(|exprs| Rule { handle: None, comment: None, exprs }).collect();
-    Chain { name: "c".into(), base: Some(base), rules }
+    let rules: Vec<Rule> = rules.into_iter().map(|exprs| Rule { handle: None, comment: None, exprs }).collect();
+    Chain { name: "c".into(), base: Some(base), rules: rules.into() }
 }
 
 /// A set of single elements.

@@ -113,9 +113,11 @@ impl Intent {
                 .collect();
             for index in 0..self.demands.len() {
                 let demand = &self.demands[index];
-                let restricted_elsewhere = self.demands.iter().zip(&admissions).any(|(other, admission)| {
-                    other.family != demand.family && other.port == demand.port && admission.is_restricted()
-                });
+                let restricted_elsewhere = || {
+                    self.demands.iter().zip(&admissions).any(|(other, admission)| {
+                        other.family != demand.family && other.port == demand.port && admission.is_restricted()
+                    })
+                };
                 let standing = admissions[index].standing(demand.sources.as_ref(), restricted_elsewhere);
                 *place(&mut self.demands[index]) = standing;
             }
@@ -129,10 +131,10 @@ struct Admission {
     unknown: AddrSet,
     /// Those whom the rules let in, but for neighbour discovery, which they drop.
     deaf: AddrSet,
-    /// Outside sources that nobody lets in and nobody has barred by name.
-    barred: AddrSet,
     /// Single addresses that are meant to be barred.
     banned: AddrSet,
+    /// Those to whom no route leads back.
+    unroutable: AddrSet,
     outside: AddrSet,
 }
 
@@ -143,11 +145,10 @@ impl Admission {
             reach: empty.clone(),
             unknown: empty.clone(),
             deaf: empty.clone(),
-            barred: empty.clone(),
             banned: empty.clone(),
+            unroutable: empty,
             outside: outside.clone(),
         };
-        let mut unroutable = empty;
         for verdict in verdicts {
             all.reach.union_with(&verdict.reachable());
             all.unknown.union_with(&verdict.unknown_sources());
@@ -158,22 +159,30 @@ impl Admission {
                 if blocked.by.respected {
                     all.banned.union_with(&blocked.sources);
                 } else if blocked.by.gate == Gate::Route {
-                    unroutable.union_with(&blocked.sources);
+                    all.unroutable.union_with(&blocked.sources);
                 }
             }
         }
         all.unknown.subtract(&all.reach);
         all.deaf = all.deaf.intersection(outside).minus(&all.reach);
-        all.barred = outside.minus(&all.reach).minus(&all.deaf).minus(&all.banned).minus(&unroutable);
         all
     }
 
     /// Some are let in, and not everybody.
     fn is_restricted(&self) -> bool {
-        (self.reach.intersects(&self.outside) || !self.deaf.is_empty()) && !self.barred.is_empty()
+        (self.reach.intersects(&self.outside) || !self.deaf.is_empty()) && !self.barred().is_empty()
     }
 
-    fn standing(&self, sources: Option<&AddrSet>, restricted_elsewhere: bool) -> Standing {
+    /// Outside sources that nobody lets in and nobody has barred by name.
+    fn barred(&self) -> AddrSet {
+        self.outside.minus(&self.reach).minus(&self.deaf).minus(&self.banned).minus(&self.unroutable)
+    }
+
+    fn standing(&self, sources: Option<&AddrSet>, restricted_elsewhere: impl Fn() -> bool) -> Standing {
+        // Beside fifty thousand bans it takes time to say who lacks.
+        if sources.is_none() && self.reach.intersects(&self.outside) {
+            return Standing::Met;
+        }
         let wanted = sources.unwrap_or(&self.outside);
         let mut lacking = wanted.minus(&self.reach);
         // Whoever lists everybody has named nobody whom a ban should not touch.
@@ -186,11 +195,10 @@ impl Admission {
             Some(_) if !surely.is_empty() => Standing::Lacking { wanted: surely },
             Some(_) if !unknown.is_empty() => Standing::Unknown { sources: unknown },
             Some(_) => Standing::Met,
-            None if self.reach.intersects(&self.outside) => Standing::Met,
             None if !unknown.is_empty() => Standing::Unknown { sources: unknown },
             // Whom the rules let in is plain: a restriction stays one.
             None if !self.deaf.is_empty() => Standing::Lacking { wanted: self.deaf.clone() },
-            None if restricted_elsewhere => Standing::LeftAlone,
+            None if restricted_elsewhere() => Standing::LeftAlone,
             None => Standing::Lacking { wanted: surely },
         }
     }

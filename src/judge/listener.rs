@@ -24,7 +24,7 @@ pub fn listener(verdict: &mut PathVerdict, snapshot: &Snapshot) {
     match service(&verdict.path, snapshot) {
         Service::Served => {}
         Service::Missing { symptom, words, .. } => {
-            by.rule = Some(words);
+            by.rule = Some(words.into());
             verdict.block(&everybody, symptom, by);
         }
         Service::Unknown(why) => verdict.doubt(&everybody, why, by),

@@ -31,7 +31,7 @@ use serde_json::json;
 
 use crate::facts::{AddrSet, Family, Seen, Snapshot, escape};
 use crate::policy::{Mode, Policy};
-use netfilter::{Neighbours, Ports};
+use netfilter::{Neighbours, Ports, Rules};
 
 /// Judges every way in that the policy asks for.
 pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
@@ -40,7 +40,8 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
 
 /// Judges these ways in alone.
 pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
-    let gates: Vec<PathGates> = paths.into_iter().map(|p| gates(policy, snapshot, p)).collect();
+    let rules = Rules::of(&snapshot.firewall);
+    let gates: Vec<PathGates> = paths.iter().map(|path| gates(policy, snapshot, &rules, path)).collect();
     let mut findings = netfilter_findings(policy, snapshot);
     findings.extend(owners::findings(policy, snapshot));
     findings.extend(wrappers::findings(policy, snapshot));
@@ -53,7 +54,8 @@ pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Ju
 
 /// Judges the rules alone: of a ruleset that is not this host's.
 pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
-    let gates = paths.into_iter().map(|path| behind_nothing(rules(policy, snapshot, path))).collect();
+    let known = Rules::of(&snapshot.firewall);
+    let gates = paths.iter().map(|path| behind_nothing(through(policy, snapshot, &known, path))).collect();
     conclude(policy, snapshot, gates, netfilter_findings(policy, snapshot))
 }
 
@@ -65,16 +67,24 @@ fn behind_nothing(firewall: PathVerdict) -> PathGates {
 
 /// What the rules and routes do to the sources of one path, and to the neighbours on its link that pass their packets on.
 pub fn firewall(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathVerdict {
-    firewall_and_doubts(policy, snapshot, path).0
+    firewall_and_doubts(policy, snapshot, &Rules::of(&snapshot.firewall), &path).0
 }
 
-fn firewall_and_doubts(policy: &Policy, snapshot: &Snapshot, path: Path) -> (PathVerdict, Vec<Doubtful>) {
-    let mut verdict = rules(policy, snapshot, path);
-    let barred = verdict.blocked_sources();
-    if policy.firewall.mode == Mode::Off || barred.is_full() {
+fn firewall_and_doubts<'a>(
+    policy: &'a Policy,
+    snapshot: &'a Snapshot,
+    rules: &'a Rules<'a>,
+    path: &'a Path,
+) -> (PathVerdict, Vec<Doubtful>) {
+    let mut verdict = through(policy, snapshot, rules, path);
+    if policy.firewall.mode == Mode::Off || !netfilter::has_neighbours(&snapshot.net, path) {
         return (verdict, Vec::new());
     }
-    let Neighbours { lost, mut doubtful } = netfilter::neighbours(&snapshot.firewall, &snapshot.net, &verdict.path);
+    let barred = verdict.blocked_sources();
+    if barred.is_full() {
+        return (verdict, Vec::new());
+    }
+    let Neighbours { lost, mut doubtful } = rules.neighbours(&snapshot.net, path);
     if let Some(by) = lost {
         verdict.block(&AddrSet::full(Family::Ipv6), Symptom::TimedOut, by);
     }
@@ -86,11 +96,14 @@ fn firewall_and_doubts(policy: &Policy, snapshot: &Snapshot, path: Path) -> (Pat
 
 /// What the rules and routes do to the packets of the sources themselves.
 pub fn rules(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathVerdict {
+    through(policy, snapshot, &Rules::of(&snapshot.firewall), &path)
+}
+
+fn through<'a>(policy: &'a Policy, snapshot: &'a Snapshot, rules: &'a Rules<'a>, path: &'a Path) -> PathVerdict {
     if policy.firewall.mode == Mode::Off {
-        return PathVerdict::open(path);
+        return PathVerdict::open(path.clone());
     }
-    let respect = &policy.firewall.respect;
-    let mut verdict = netfilter::walk(&snapshot.firewall, &snapshot.net, &path, respect, &ports(snapshot));
+    let mut verdict = rules.walk(&snapshot.net, path, &policy.firewall.respect, &ports(snapshot));
     let everybody = AddrSet::full(path.family);
     for (what, why) in unreadable(snapshot, path.family) {
         verdict.doubt(&everybody, format!("{what} could not be read: {why}"), Blame::gate(Gate::Firewall, what));
@@ -122,9 +135,9 @@ fn unreadable(snapshot: &Snapshot, family: Family) -> Vec<(&'static str, String)
     out
 }
 
-fn gates(policy: &Policy, snapshot: &Snapshot, path: Path) -> PathGates {
+fn gates<'a>(policy: &'a Policy, snapshot: &'a Snapshot, rules: &'a Rules<'a>, path: &'a Path) -> PathGates {
     let open = PathVerdict::open(path.clone());
-    let (firewall, neighbours) = firewall_and_doubts(policy, snapshot, path);
+    let (firewall, neighbours) = firewall_and_doubts(policy, snapshot, rules, path);
     let (mut listener, mut wrappers) = (open.clone(), open);
     if policy.sshd.mode != Mode::Off {
         listener::listener(&mut listener, snapshot);

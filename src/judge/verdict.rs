@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::facts::{AddrSet, Family, Hook, RuleRef};
+use crate::facts::{AddrSet, Family, Hook, RuleRef, Words};
 
 /// Monitoring-plugin convention for the exit code: 0, 1, 2, 3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -57,17 +57,17 @@ pub struct Path {
 }
 
 /// Who or what decides about a set of sources.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blame {
     pub gate: Gate,
     /// `ip filter INPUT`, `/etc/hosts.deny`, `port 22`
     #[serde(rename = "where")]
-    pub place: String,
+    pub place: Arc<str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<Hook>,
     /// The rule, line or process in its own words; `policy drop` for a chain's policy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    pub rule: Option<Words>,
     /// From 1: the rule's place in its chain, the line in its file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<usize>,
@@ -81,7 +81,7 @@ pub struct Blame {
     #[serde(skip)]
     pub rule_ref: Option<RuleRef>,
     #[serde(skip)]
-    pub via: Vec<RuleRef>,
+    pub via: Arc<[RuleRef]>,
 }
 
 impl Blame {
@@ -89,14 +89,14 @@ impl Blame {
     pub fn gate(gate: Gate, place: &str) -> Blame {
         Blame {
             gate,
-            place: place.to_owned(),
+            place: place.into(),
             hook: None,
             rule: None,
             position: None,
             neighbours: false,
             respected: false,
             rule_ref: None,
-            via: Vec::new(),
+            via: Arc::default(),
         }
     }
 }

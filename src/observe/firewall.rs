@@ -37,7 +37,7 @@ pub fn firewall(host: &Host) -> Firewall {
 }
 
 fn refer_to_ipsets(firewall: &Firewall) -> bool {
-    let rules = firewall.tables().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+    let rules = firewall.tables().flat_map(|t| &t.chains).flat_map(|c| c.rules.iter());
     let mut exprs = rules.flat_map(|r| &r.exprs);
     exprs.any(|e| matches!(e, Expr::XtMatch(XtMatch::Set { .. }) | Expr::XtTarget(XtTarget::Set { .. })))
 }

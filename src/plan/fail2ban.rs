@@ -1,6 +1,7 @@
 //! Bans by fail2ban: those of sources that the policy names are lifted through it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{Step, TableInserts};
 use crate::facts::{
@@ -54,7 +55,7 @@ pub fn lift(
 fn jail(firewall: &Firewall, at: &RuleRef, family: Family) -> Option<String> {
     let rule = firewall.rule(at)?;
     let six = family == Family::Ipv6;
-    let name = if at.table == TABLE {
+    let name = if *at.table == *TABLE {
         rule.sets().find_map(|set| set.strip_prefix(SETS[usize::from(six)]))
     } else if let Some(name) = at.chain.strip_prefix(PREFIX) {
         Some(name)
@@ -97,10 +98,14 @@ pub fn lifted(firewall: &mut Firewall, jail: &str, addresses: &[IpAddr]) {
     };
     for table in nft.into_iter().chain(tables).flatten() {
         for chain in table.chains.iter_mut().filter(|c| c.name == chain) {
-            chain.rules.retain(|rule| !addresses.iter().any(|address| is_about(rule, table.backend, *address)));
+            Arc::make_mut(&mut chain.rules)
+                .retain(|rule| !addresses.iter().any(|address| is_about(rule, table.backend, *address)));
         }
         let of_jail = |name: &str| SETS.iter().any(|prefix| name.strip_prefix(prefix) == Some(jail));
-        for set in table.sets.iter_mut().filter(|set| table.name == TABLE && of_jail(&set.name)) {
+        if table.name != TABLE || !table.sets.iter().any(|set| of_jail(&set.name)) {
+            continue;
+        }
+        for set in Arc::make_mut(&mut table.sets).iter_mut().filter(|set| of_jail(&set.name)) {
             set.elements.retain(|element| !addresses.iter().any(|address| is_of(element, *address)));
         }
     }
@@ -198,14 +203,14 @@ mod tests {
             policy: Policy::Accept,
             devices: Vec::new(),
         };
-        let input = Chain { name: "INPUT".into(), base: Some(base), rules: vec![first] };
+        let input = Chain { name: "INPUT".into(), base: Some(base), rules: vec![first].into() };
         let chains = [vec![input], more].concat();
-        Table { backend, family, name: name.into(), dormant: false, owner: None, chains, sets: Vec::new() }
+        Table { backend, family, name: name.into(), dormant: false, owner: None, chains, sets: Arc::default() }
     }
 
     /// iptables-multiport of iptables-nft: a chain for the jail, and a rule for each ban.
     fn by_chain(name: &str, bans: impl Iterator<Item = IpAddr>) -> Firewall {
-        let bans = Chain { name: name.into(), base: None, rules: bans.map(banned).collect() };
+        let bans = Chain { name: name.into(), base: None, rules: Arc::new(bans.map(banned).collect()) };
         let jump = rule(vec![Expr::Verdict(Verdict::Jump(name.into()))]);
         nft(vec![table(Backend::Nft, TableFamily::Ip, "filter", jump, vec![bans])])
     }
@@ -219,7 +224,7 @@ mod tests {
         };
         let src = Masked { address: number(ip(address)), mask: Family::Ipv4.max(), invert: false };
         let ban = rule(vec![header(src), Expr::XtTarget(XtTarget::Drop)]);
-        let bans = Chain { name: name.into(), base: None, rules: vec![ban] };
+        let bans = Chain { name: name.into(), base: None, rules: vec![ban].into() };
         let jump = rule(vec![header(Masked::default()), Expr::XtTarget(XtTarget::Jump(name.into()))]);
         let tables = vec![table(Backend::Legacy, TableFamily::Ip, "filter", jump, vec![bans])];
         Firewall { legacy4: Seen::Present(LegacyRules { tables, raw: Arc::default() }), ..Firewall::none() }
@@ -233,7 +238,7 @@ mod tests {
         let mut table = table(Backend::Nft, TableFamily::Inet, TABLE, drop, Vec::new());
         let key_len = bytes.len();
         let element = Element { key: ElementKey::One(bytes), data: None, exprs: Vec::new() };
-        table.sets.push(set(name, key_len, vec![element]));
+        Arc::make_mut(&mut table.sets).push(set(name, key_len, vec![element]));
         nft(vec![table])
     }
 

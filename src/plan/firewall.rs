@@ -212,8 +212,8 @@ impl Trial<'_> {
                 answer,
                 after: Vec::new(),
             });
-            let inserts = accepts.map(|accept| Insert { chain: at.chain.clone(), index, accept }).collect();
-            let at = TableInserts { backend: at.backend, family: at.family, table: at.table.clone(), inserts };
+            let inserts = accepts.map(|accept| Insert { chain: at.chain.to_string(), index, accept }).collect();
+            let at = TableInserts { backend: at.backend, family: at.family, table: at.table.to_string(), inserts };
             match self.try_insert(bar, &at) {
                 Effect::None => {}
                 Effect::Exact(model) => return self.keep(at, model),

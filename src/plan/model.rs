@@ -1,5 +1,7 @@
 //! A plan tried on the model of the rules: the same inserts that will be made, put into a copy of the facts.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Insert, Step, accept, fail2ban};
@@ -61,7 +63,7 @@ pub fn insert(firewall: &mut Firewall, id: &str, at: &TableInserts) -> bool {
         let rules = accept::rules(&insert.accept, id, at.family, at.backend == Backend::Legacy);
         let Some(chain) = table.chains.iter_mut().find(|c| c.name == insert.chain) else { return false };
         let index = insert.index.min(chain.rules.len());
-        chain.rules.splice(index..index, rules);
+        Arc::make_mut(&mut chain.rules).splice(index..index, rules);
     }
     true
 }

@@ -56,7 +56,7 @@ pub fn owner(snapshot: &Snapshot, way: &[&RuleRef], interface: &str) -> Owner {
         ));
     }
     let ufw = snapshot.owners.ufw.present().is_some_and(|u| u.enabled && u.command);
-    if ufw && table.is_iptables() && table.name == "filter" && way[0].chain == "INPUT" {
+    if ufw && table.is_iptables() && table.name == "filter" && &*way[0].chain == "INPUT" {
         let (prefix, _) = UFW[usize::from(table.family == TableFamily::Ip6)];
         let through_ufw = way.iter().any(|at| at.chain.starts_with(prefix));
         let by_policy = way.len() == 1 && way[0].index.is_none();

@@ -185,7 +185,7 @@ fn is_client(address: IpAddr) -> bool {
 /// Destination ports that rules name.
 fn named_ports(firewall: &Firewall) -> BTreeSet<u16> {
     let mut ports = BTreeSet::new();
-    for rule in firewall.tables().flat_map(|t| &t.chains).flat_map(|c| &c.rules) {
+    for rule in firewall.tables().flat_map(|t| &t.chains).flat_map(|c| c.rules.iter()) {
         let mut loaded = false;
         for expr in &rule.exprs {
             match expr {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 use ssh_rescue::facts::{
-    Backend, ChainKind, ElementData, ElementKey, Expr, Family, Firewall, Hook, Net, Policy, Seen, Table, TableFamily,
-    Verdict, XtMatch, XtTarget, number,
+    Backend, ChainKind, ElementData, ElementKey, Expr, Family, Firewall, Hook, Language, Net, Policy, Seen, Table,
+    TableFamily, Verdict, XtMatch, XtTarget, number,
 };
 use ssh_rescue::host::{Call, Host};
 use ssh_rescue::observe::firewall::firewall;
@@ -28,7 +28,7 @@ fn nft_tables(firewall: &Firewall) -> &[Table] {
 }
 
 fn unknown(firewall: &Firewall) -> Vec<String> {
-    let rules = firewall.tables().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+    let rules = firewall.tables().flat_map(|t| &t.chains).flat_map(|c| c.rules.iter());
     let names = rules.flat_map(|r| &r.exprs).filter_map(|e| match e {
         Expr::Unknown { name }
         | Expr::XtMatch(XtMatch::Unknown { name })
@@ -130,7 +130,7 @@ fn words(host: &Host) -> Vec<(String, String)> {
                 text.lines().filter(rule).map(|l| l.trim().to_owned()).collect()
             };
             assert_eq!(chain.rules.len(), listed.len(), "{} {} {}", family, table.name, chain.name);
-            pairs.extend(chain.rules.iter().map(|rule| rule.words(Some(table))).zip(listed));
+            pairs.extend(chain.rules.iter().map(|rule| rule.words(&Language::of(table))).zip(listed));
         }
     }
     pairs
@@ -395,6 +395,6 @@ table ip6 m { chain out { type route hook output priority mangle; ip6 daddr ::1 
     let more = seen.table(Backend::Nft, TableFamily::Ip6, "m").unwrap();
     let rule = &more.chain("out").unwrap().rules[0];
     assert_eq!(rule.comment.as_deref(), Some("why"));
-    assert_eq!(rule.words(Some(more)), "ip6 daddr ::1 counter goto more comment \"why\"");
+    assert_eq!(rule.words(&Language::of(more)), "ip6 daddr ::1 counter goto more comment \"why\"");
     assert!(rule.handle.is_some() && more.chain("more").unwrap().base.is_none());
 }

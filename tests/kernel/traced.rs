@@ -232,7 +232,7 @@ fn blames_the_last(source: &str, kernel: &[Deed], verdict: &PathVerdict) {
     let Some((chain, rule, _)) = kernel.last().filter(|(.., verdict)| verdict == "drop") else { return };
     let [blocked] = verdict.blocked.as_slice() else { panic!("{source}: {verdict:?}") };
     let words = blocked.by.rule.as_deref().unwrap_or_default();
-    assert_eq!(blocked.by.rule_ref.as_ref().map(|r| &r.chain), Some(chain), "{source}");
+    assert_eq!(blocked.by.rule_ref.as_ref().map(|r| &*r.chain), Some(chain.as_str()), "{source}");
     let named = if rule == "policy" { words == "policy drop" } else { words.contains(&format!("\"{rule}\"")) };
     assert!(named, "{source}: {words}, not {rule}");
 }

@@ -206,8 +206,8 @@ impl End {
         match by.hook {
             Some(_) => (self.state == State::Blocked).then(|| format!("ends in {}", by.place)),
             None => {
-                let why = self.reason.as_ref().or(by.rule.as_ref());
-                Some(why.map_or_else(|| by.place.clone(), |why| format!("{}: {why}", by.place)))
+                let why = self.reason.as_deref().or(by.rule.as_deref());
+                Some(why.map_or_else(|| by.place.to_string(), |why| format!("{}: {why}", by.place)))
             }
         }
     }
@@ -393,7 +393,7 @@ fn words(end: &End) -> Option<String> {
     let by = end.by.as_ref()?;
     let line = by.position.map(|n| format!("line {n} of ")).unwrap_or_default();
     let place = if by.gate == Gate::Listener { String::new() } else { format!("{line}{}: ", by.place) };
-    let why = end.reason.clone().or(by.rule.clone()).unwrap_or_default();
+    let why = end.reason.as_deref().or(by.rule.as_deref()).unwrap_or_default();
     Some(format!("{place}{why}"))
 }
 

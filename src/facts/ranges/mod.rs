@@ -25,7 +25,8 @@ impl Ranges {
 
     /// All of these, which may overlap, in no order.
     pub fn all(mut ranges: Vec<Range>) -> Ranges {
-        ranges.sort_unstable();
+        // Mostly they are a few runs that are in order, of which this sort makes use.
+        ranges.sort();
         let mut blocks = Vec::new();
         let mut run: Vec<Range> = Vec::new();
         for (first, last) in ranges {
@@ -103,6 +104,30 @@ impl Ranges {
     }
 
     pub fn remove(&mut self, first: u128, last: u128) {
+        if !self.remove_within(first, last) {
+            self.remove_any(first, last);
+        }
+    }
+
+    /// Takes it out of the one interval that holds all of it, as a ban does; false where there is none.
+    fn remove_within(&mut self, first: u128, last: u128) -> bool {
+        let Ranges::Many { blocks, len } = self else { return false };
+        let (block, after) = after(blocks, first);
+        let Some(at) = after.checked_sub(1) else { return false };
+        let own = blocks.get(block).and_then(|b| b.ranges.get(at)).copied();
+        let Some((a, b)) = own.filter(|(_, b)| last <= *b) else { return false };
+        let (below, above) = ((a < first).then(|| (a, first - 1)), (last < b).then(|| (last + 1, b)));
+        let left: &[Range] = match (below, above) {
+            (Some(below), Some(above)) => &[below, above],
+            (Some(one), None) | (None, Some(one)) => &[one],
+            // A block may be left without any.
+            (None, None) => return false,
+        };
+        *len = *len + left.len() - splice(blocks, (block, at), (block, after), left);
+        true
+    }
+
+    fn remove_any(&mut self, first: u128, last: u128) {
         let Some(upper) = self.before(last).filter(|(_, b)| *b >= first) else { return };
         let lower = self.before(first).filter(|(a, b)| *a < first && *b >= first);
         let below = lower.map(|(a, _)| (a, first - 1));

@@ -10,18 +10,39 @@ mod target;
 mod value;
 
 use std::fmt;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
-use super::{Expr, Rule, Table};
+use serde::{Serialize, Serializer};
+
+use super::{Expr, Family, Rule, Set, Table};
+
+/// What the words of a table's rules depend on beside the rules: which tool it belongs to, and what anonymous sets hold.
+#[derive(Debug, Clone, Default)]
+pub struct Language {
+    family: Option<Family>,
+    iptables: bool,
+    sets: Arc<Vec<Set>>,
+}
+
+impl Language {
+    pub fn of(table: &Table) -> Language {
+        Language { family: table.family.ip(), iptables: table.is_iptables(), sets: table.sets.clone() }
+    }
+
+    fn set(&self, name: &str) -> Option<&Set> {
+        Set::named(&self.sets, name)
+    }
+}
 
 impl Rule {
-    /// The rule in words. Its table shows what anonymous sets hold and which tool it belongs to.
-    pub fn words(&self, table: Option<&Table>) -> String {
+    /// The rule in the words of its table's tool.
+    pub fn words(&self, language: &Language) -> String {
         let extension = |e: &Expr| matches!(e, Expr::XtMatch(_) | Expr::XtTarget(_));
-        let iptables = self.exprs.iter().any(extension) || table.is_some_and(Table::is_iptables);
-        let family = table.and_then(|t| t.family.ip());
-        let pieces = nft::pieces(self, table, iptables);
+        let iptables = language.iptables || self.exprs.iter().any(extension);
+        let pieces = nft::pieces(self, language, iptables);
         let mut words: Vec<String> = if iptables {
-            pieces.iter().filter_map(|piece| iptables::words(piece, family)).collect()
+            pieces.iter().filter_map(|piece| iptables::words(piece, language.family)).collect()
         } else {
             pieces.into_iter().map(|piece| piece.words()).collect()
         };
@@ -36,9 +57,70 @@ impl Rule {
     }
 }
 
+/// Words that are there, or those of a rule, which are found when somebody reads them: of fifty thousand rules that each block
+/// an address few are shown.
+#[derive(Debug, Clone)]
+pub struct Words {
+    read: OnceLock<String>,
+    rule: Option<Unread>,
+}
+
+#[derive(Debug, Clone)]
+struct Unread {
+    rules: Arc<Vec<Rule>>,
+    index: usize,
+    language: Arc<Language>,
+}
+
+impl Words {
+    /// Those of the rule at `index`.
+    pub fn of(rules: &Arc<Vec<Rule>>, index: usize, language: &Arc<Language>) -> Words {
+        let rule = Unread { rules: rules.clone(), index, language: language.clone() };
+        Words { read: OnceLock::new(), rule: Some(rule) }
+    }
+}
+
+impl From<String> for Words {
+    fn from(words: String) -> Words {
+        Words { read: words.into(), rule: None }
+    }
+}
+
+impl Deref for Words {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let unread = || self.rule.as_ref().and_then(|of| Some(of.rules.get(of.index)?.words(&of.language)));
+        self.read.get_or_init(|| unread().unwrap_or_default())
+    }
+}
+
+impl PartialEq for Words {
+    fn eq(&self, other: &Words) -> bool {
+        let same = |a: &Unread, b: &Unread| {
+            a.index == b.index && Arc::ptr_eq(&a.rules, &b.rules) && Arc::ptr_eq(&a.language, &b.language)
+        };
+        self.rule.as_ref().zip(other.rule.as_ref()).is_some_and(|(a, b)| same(a, b)) || **self == **other
+    }
+}
+
+impl Eq for Words {}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl Serialize for Words {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words(None))
+        f.write_str(&self.words(&Language::default()))
     }
 }
 

@@ -1,10 +1,10 @@
 //! A walk over a rule's expressions that puts loads and tests together again.
 
-use super::Piece;
 use super::load::{self, Implied, Layers};
 use super::statement::{Field, element, object, plain, symbol};
 use super::value::{Kind, hex, number, prefix_of_mask};
-use crate::facts::{BitwiseOp, CmpOp, Element, Expr, Family, Nat, NatKind, Reg, RejectWith, Rule, Table};
+use super::{Language, Piece};
+use crate::facts::{BitwiseOp, CmpOp, Element, Expr, Family, Nat, NatKind, Reg, RejectWith, Rule};
 
 /// Elements of an anonymous set that are shown.
 const SHOWN: usize = 12;
@@ -30,7 +30,7 @@ impl Operand {
 }
 
 struct Walk<'a> {
-    table: Option<&'a Table>,
+    language: &'a Language,
     iptables: bool,
     /// By the register's number, a byte offset over four.
     registers: [Option<Operand>; 16],
@@ -40,10 +40,10 @@ struct Walk<'a> {
     pieces: Vec<Option<Piece<'a>>>,
 }
 
-pub fn pieces<'a>(rule: &'a Rule, table: Option<&'a Table>, iptables: bool) -> Vec<Piece<'a>> {
-    let network = table.and_then(|t| t.family.ip());
+pub fn pieces<'a>(rule: &'a Rule, language: &'a Language, iptables: bool) -> Vec<Piece<'a>> {
+    let network = language.family;
     let mut walk = Walk {
-        table,
+        language,
         iptables,
         registers: Default::default(),
         layers: Layers { network, transport: None },
@@ -271,7 +271,7 @@ impl<'a> Walk<'a> {
     }
 
     fn set_words(&self, name: &str, fields: &[Field]) -> String {
-        let known = self.table.and_then(|t| t.set(name)).filter(|s| s.flags & NFT_SET_ANONYMOUS != 0);
+        let known = self.language.set(name).filter(|s| s.flags & NFT_SET_ANONYMOUS != 0);
         let Some(set) = known else { return format!("@{name}") };
         let mut elements: Vec<&Element> = set.elements.iter().collect();
         let reversed = fields.first().is_some_and(|(kind, _, swapped)| kind.little_endian(*swapped));

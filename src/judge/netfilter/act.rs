@@ -32,10 +32,10 @@ enum Done {
 
 impl<'a> Walk<'a> {
     /// Does what the rule does from the expression `at` on, and gives the forks that come to the next rule.
-    pub fn act(&mut self, fork: Fork, rule: &'a Rule, at: usize, regs: Regs, out: &mut Out<'_>) -> Vec<Fork> {
+    pub fn act(&mut self, fork: Fork, rule: &'a Rule, at: usize, regs: &Regs, out: &mut Out<'_>) -> Vec<Fork> {
         let Some(expr) = rule.exprs.get(at) else { return vec![fork] };
         let mut kept = Vec::new();
-        match self.perform(fork, expr, &regs, out) {
+        match self.perform(fork, expr, regs, out) {
             Done::Next(fork) => self.go_on(fork, rule, at, regs, Vec::new(), out, &mut kept),
             Done::Perhaps(fork, doubt) => self.go_on(fork, rule, at, regs, vec![doubt], out, &mut kept),
             Done::Rule(fork) => kept.push(fork),
@@ -44,7 +44,7 @@ impl<'a> Walk<'a> {
             Done::Verdicts(list) => {
                 for (fork, verdict) in list {
                     match self.verdict(fork, &verdict, out) {
-                        Done::Next(fork) => self.go_on(fork, rule, at, regs.clone(), Vec::new(), out, &mut kept),
+                        Done::Next(fork) => self.go_on(fork, rule, at, regs, Vec::new(), out, &mut kept),
                         Done::Rule(fork) => kept.push(fork),
                         Done::Forks(forks) => kept.extend(forks),
                         Done::Perhaps(..) | Done::Gone | Done::Verdicts(_) => {}
@@ -62,13 +62,13 @@ impl<'a> Walk<'a> {
         mut fork: Fork,
         rule: &'a Rule,
         at: usize,
-        regs: Regs,
+        regs: &Regs,
         doubts: Vec<Doubt>,
         out: &mut Out<'_>,
         kept: &mut Vec<Fork>,
     ) {
         let mut inner = Out { accepted: &mut *out.accepted, returned: &mut *out.returned, next: &mut *kept };
-        self.rule_from(&mut fork, rule, at + 1, regs, doubts, &mut inner);
+        self.rule_from(&mut fork, rule, at + 1, regs.clone(), doubts, &mut inner);
         if !fork.sources.is_empty() {
             kept.push(fork);
         }
@@ -168,11 +168,11 @@ impl<'a> Walk<'a> {
                 Done::Gone
             }
             Verdict::Jump(chain) => {
-                self.note(&fork, None, &format!("jump {chain}"));
+                self.note(&fork, None, format_args!("jump {chain}"));
                 Done::Forks(self.call(chain, fork, out.accepted))
             }
             Verdict::Goto(chain) => {
-                self.note(&fork, None, &format!("goto {chain}"));
+                self.note(&fork, None, format_args!("goto {chain}"));
                 let returned = self.call(chain, fork, out.accepted);
                 out.returned.extend(returned);
                 Done::Gone
@@ -330,7 +330,7 @@ impl<'a> Walk<'a> {
             };
             let port = port.unwrap_or(packet.port);
             if (address, port) != (packet.address, packet.port) {
-                let by = self.known_blame(true);
+                let by = self.blame(true);
                 fork.packet.flow.diverted = Some(Diversion { address, port, by });
                 (fork.packet.address, fork.packet.port) = (address, port);
             }
@@ -401,7 +401,7 @@ impl<'a> Walk<'a> {
 
     /// Accepted, dropped or neither: what is not modelled may do any of it.
     fn anything(&mut self, mut fork: Fork, why: &str, out: &mut Out<'_>) -> Done {
-        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.known_blame(true) });
+        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(true) });
         fork.doubt(&raised);
         self.note(&fork, None, "not modelled");
         self.end(fork.clone(), None);

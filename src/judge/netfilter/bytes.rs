@@ -118,7 +118,7 @@ pub struct Regs {
 }
 
 impl Regs {
-    pub fn new() -> Regs {
+    pub const fn new() -> Regs {
         Regs { bytes: [Byte::Const(0); REGISTERS], reasons: Vec::new() }
     }
 

@@ -36,7 +36,7 @@ const HANDSHAKE: u64 = 1 << 16;
 const NOTES: usize = 256;
 const NAMED: &str = " --hashlimit-name ";
 
-/// What rules have in common, found once for a walk.
+/// What rules have in common, found once for all walks.
 #[derive(Default)]
 pub struct Shared<'a> {
     /// How many rules draw on a table of hashlimit.
@@ -48,7 +48,7 @@ pub struct Shared<'a> {
 }
 
 impl<'a> Shared<'a> {
-    fn of(exprs: impl Iterator<Item = &'a Expr>) -> Shared<'a> {
+    pub fn of(exprs: impl Iterator<Item = &'a Expr>) -> Shared<'a> {
         let mut shared = Shared::default();
         for expr in exprs {
             match expr {
@@ -111,7 +111,7 @@ impl<'a> Walk<'a> {
     }
 
     fn shared(&self) -> &Shared<'a> {
-        self.shared.get_or_init(|| Shared::of(self.exprs()))
+        self.rules.shared()
     }
 
     /// Whether too much is to be remembered: every packet of the connection, those after the handshake too, changes a list that rules

@@ -174,7 +174,7 @@ pub fn merge(forks: &mut Vec<Fork>) {
             continue;
         }
         match merged.iter_mut().find(|m| m.same_state(&fork)) {
-            Some(same) => same.sources.union_with(&fork.sources),
+            Some(same) => same.sources.absorb(fork.sources),
             None => merged.push(fork),
         }
     }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::flow::{Doubt, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
+use super::rules::{Known, Rules};
 use super::walk::{End, Fate, Walk};
-use crate::facts::{AddrSet, Chain, ChainKind, Family, Hook, RouteKind, Table, TableFamily, number};
+use crate::facts::{AddrSet, ChainKind, Family, Hook, RouteKind, Table, TableFamily, number};
 use crate::judge::{Blame, Gate, Path, Symptom};
 
 /// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
@@ -27,16 +28,16 @@ enum Stop<'a> {
     Conntrack,
     /// nat's own hook: it rewrites what belongs to a flow that it knows.
     Rewrite,
-    Chain(&'a Table, &'a Chain),
+    Chain(&'a Known<'a>),
 }
 
 pub struct Hooks<'a> {
-    tables: Vec<&'a Table>,
+    rules: &'a Rules<'a>,
 }
 
 impl<'a> Hooks<'a> {
-    pub fn new(tables: Vec<&'a Table>) -> Hooks<'a> {
-        Hooks { tables }
+    pub fn new(rules: &'a Rules<'a>) -> Hooks<'a> {
+        Hooks { rules }
     }
 
     /// What a packet meets at one hook, in order. Of equal priority the one that was registered later comes first.
@@ -53,22 +54,24 @@ impl<'a> Hooks<'a> {
             stops.push((nat, 0, 0, Stop::Rewrite));
         }
         let mut order = 0usize;
-        for &table in self.tables.iter().filter(|t| !t.dormant && t.family.sees(family)) {
-            for chain in &table.chains {
-                let Some(base) = chain.base.as_ref().filter(|b| b.hook == hook) else { continue };
-                order += 1;
-                let of_device = matches!(hook, Hook::Ingress | Hook::Egress) || table.family == TableFamily::Netdev;
-                if of_device && !base.devices.iter().any(|d| is_device(d, device)) {
-                    continue;
-                }
-                // All nat chains run inside nat's one hook, in the order of their own priorities.
-                let (priority, inner) = match base.kind {
-                    ChainKind::Nat => (nat, 1),
-                    _ => (base.priority, 0),
-                };
-                let sub = if inner == 1 { (i64::from(base.priority) + (1 << 32)) as usize } else { 0 };
-                stops.push((priority, sub, usize::MAX - order, Stop::Chain(table, chain)));
+        for known in &self.rules.chains {
+            let table = known.table;
+            let Some(base) = known.chain.base.as_ref().filter(|b| b.hook == hook) else { continue };
+            if table.dormant || !table.family.sees(family) {
+                continue;
             }
+            order += 1;
+            let of_device = matches!(hook, Hook::Ingress | Hook::Egress) || table.family == TableFamily::Netdev;
+            if of_device && !base.devices.iter().any(|d| is_device(d, device)) {
+                continue;
+            }
+            // All nat chains run inside nat's one hook, in the order of their own priorities.
+            let (priority, inner) = match base.kind {
+                ChainKind::Nat => (nat, 1),
+                _ => (base.priority, 0),
+            };
+            let sub = if inner == 1 { (i64::from(base.priority) + (1 << 32)) as usize } else { 0 };
+            stops.push((priority, sub, usize::MAX - order, Stop::Chain(known)));
         }
         stops.sort_by_key(|(priority, sub, order, _)| (*priority, *sub, *order));
         stops.into_iter().map(|(.., stop)| stop).collect()
@@ -82,13 +85,13 @@ impl<'a> Hooks<'a> {
             match stop {
                 Stop::Conntrack => forks.iter_mut().for_each(|f| track(&mut f.packet)),
                 Stop::Rewrite => forks.iter_mut().for_each(|f| rewrite(&mut f.packet)),
-                Stop::Chain(table, chain) => {
-                    let nat = chain.base.as_ref().is_some_and(|b| b.kind == ChainKind::Nat);
+                Stop::Chain(known) => {
+                    let nat = known.chain.base.as_ref().is_some_and(|b| b.kind == ChainKind::Nat);
+                    let tracked = nat && walk.rules.tracked(walk.path.family);
                     // nat looks only at the first packet of a flow, and only until it has decided.
-                    let skips =
-                        |f: &Fork| nat && (!walk.tracked || f.packet.tracking != Tracking::New || f.packet.nat_done);
+                    let skips = |f: &Fork| nat && (!tracked || f.packet.tracking != Tracking::New || f.packet.nat_done);
                     let (skipped, seen): (Vec<Fork>, Vec<Fork>) = forks.into_iter().partition(skips);
-                    forks = if seen.is_empty() { Vec::new() } else { walk.base(hook, table, chain, seen) };
+                    forks = if seen.is_empty() { Vec::new() } else { walk.base(hook, known, seen) };
                     forks.extend(skipped);
                     merge(&mut forks);
                 }
@@ -191,7 +194,7 @@ impl<'a> Hooks<'a> {
                             && c.base.as_ref().is_some_and(|b| b.policy == crate::facts::Policy::Accept))
                 })
         };
-        let Some(table) = self.tables.iter().find(hooked) else { return };
+        let Some(table) = self.rules.tables.iter().find(hooked) else { return };
         let doubt = Doubt::unknown("rules of family bridge are not modelled");
         let by = Blame::gate(Gate::Firewall, &format!("{} {}", table.family, table.name));
         let raised = Arc::new(Raised { doubt, by: by.into() });
@@ -304,7 +307,7 @@ fn route_in(walk: &mut Walk<'_>, forks: &mut Vec<Fork>) {
         if !dropped.is_empty() {
             fork.sources.subtract(&dropped);
             let mut by = Blame::gate(Gate::Route, &format!("rp_filter of {}", path.interface));
-            by.rule = Some("the way back to the source leads elsewhere".to_owned());
+            by.rule = Some("the way back to the source leads elsewhere".to_owned().into());
             block(walk, fork.with(dropped), Symptom::TimedOut, by);
         }
         let address = fork.packet.address;
@@ -378,7 +381,7 @@ fn route_out(walk: &mut Walk<'_>, forks: &mut Vec<Fork>) {
     for fork in forks.drain(..) {
         for (sources, name) in &lost {
             let mut by = Blame::gate(Gate::Route, "the routes");
-            by.rule = Some(format!("{name} leads back to the source"));
+            by.rule = Some(format!("{name} leads back to the source").into());
             block(walk, fork.with(fork.sources.intersection(sources)), Symptom::TimedOut, by);
         }
         for (sources, interface) in &ways {

@@ -1,7 +1,5 @@
 //! ipsets as `-m set` looks into them (ipset(8)).
 
-use std::rc::Rc;
-
 use super::bytes::Var;
 use super::cond::Cond;
 use super::flow::{Doubt, Packet};
@@ -14,7 +12,7 @@ const DEPTH: usize = 4;
 impl Walk<'_> {
     /// Whether the packet is in the set with this number; `dirs`: for each dimension true = source.
     pub fn ipset(&self, packet: &Packet, index: u16, dirs: &[bool]) -> Cond {
-        let Seen::Present(sets) = &self.ipsets else {
+        let Seen::Present(sets) = self.rules.ipsets else {
             return Cond::Maybe(Doubt::unknown("ipsets could not be read"));
         };
         match sets.iter().find(|s| s.index == index) {
@@ -45,9 +43,9 @@ impl Walk<'_> {
         }
         let plain = matches!(set.type_name.as_str(), "hash:ip" | "hash:net" | "bitmap:ip");
         if plain && self.is_client(packet, dirs, 0) {
-            let mut sets = self.addresses.borrow_mut();
-            let known = sets.entry(set.index).or_insert_with(|| Rc::new(addresses(set, packet.family)));
-            return Cond::sources((**known).clone());
+            let mut members = self.rules.members.borrow_mut();
+            let known = members.entry((set.index, packet.family)).or_insert_with(|| addresses(set, packet.family));
+            return Cond::sources(known.clone());
         }
         if set.members.iter().any(|m| m.nomatch) {
             return self.most_specific(packet, set, dirs);
@@ -59,7 +57,7 @@ impl Walk<'_> {
     }
 
     fn in_list(&self, packet: &Packet, list: &IpSet, dirs: &[bool], depth: usize) -> Cond {
-        let Seen::Present(sets) = &self.ipsets else { return Cond::Never };
+        let Seen::Present(sets) = self.rules.ipsets else { return Cond::Never };
         let mut all = Cond::Never;
         for name in list.members.iter().filter_map(|m| m.set.as_deref()) {
             let Some(set) = sets.iter().find(|s| s.name == name) else { continue };

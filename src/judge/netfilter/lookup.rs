@@ -1,7 +1,7 @@
 //! Lookups in the sets and maps of nf_tables.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::rc::Rc;
 
 use super::bytes::{Byte, Regs};
 use super::cond::Cond;
@@ -11,43 +11,58 @@ use crate::facts::{AddrSet, ElementKey, Expr, Family, Set, Table};
 
 /// What is worked out once for a set, however many rules look into it.
 pub struct Prepared<'a> {
+    set: &'a Set,
     /// The elements as source addresses, for a set of plain addresses.
-    addresses: Option<Rc<AddrSet>>,
-    /// Elements of one value by their key; the places of all others.
+    addresses: OnceCell<Option<AddrSet>>,
+    places: OnceCell<Places<'a>>,
+}
+
+/// Where the elements stand.
+struct Places<'a> {
+    /// Those of one value by their key; the places of all others.
     single: HashMap<&'a [u8], usize>,
     others: Vec<usize>,
     any: Option<usize>,
-    /// Some elements match by rate or history only.
-    stateful: bool,
 }
 
 impl<'a> Prepared<'a> {
-    pub fn of(set: &'a Set, family: Family) -> Prepared<'a> {
-        let mut prepared = Prepared {
-            addresses: None,
-            single: HashMap::with_capacity(set.elements.len()),
-            others: Vec::new(),
-            any: None,
-            stateful: false,
+    pub fn of(set: &'a Set) -> Prepared<'a> {
+        Prepared { set, addresses: OnceCell::new(), places: OnceCell::new() }
+    }
+
+    /// The elements as source addresses of this family, if they are that and nothing else.
+    fn addresses(&self, family: Family) -> Option<&AddrSet> {
+        let set = self.set;
+        let fits = set.key_len == family.bytes() && set.fields.len() < 2;
+        let read = || {
+            let ranges = set.elements.iter().map(|element| match &element.key {
+                // Some elements match by rate or history only.
+                _ if element.exprs.iter().any(decides) => None,
+                ElementKey::One(key) => Some((wide(key), wide(key))),
+                ElementKey::Range(from, to) => Some((wide(from), wide(to))),
+                ElementKey::Any => None,
+            });
+            Some(AddrSet::of(family, ranges.collect::<Option<_>>()?))
         };
-        let mut addresses = (set.key_len == family.bytes() && set.fields.len() < 2).then(Vec::new);
-        for (place, element) in set.elements.iter().enumerate() {
-            prepared.stateful |= element.exprs.iter().any(decides);
-            match &element.key {
-                ElementKey::One(key) => {
-                    prepared.single.entry(key.as_slice()).or_insert(place);
-                    addresses.iter_mut().for_each(|a| a.push((wide(key), wide(key))));
+        // The length of the key tells the family.
+        self.addresses.get_or_init(|| if fits { read() } else { None }).as_ref().filter(|_| fits)
+    }
+
+    fn places(&self) -> &Places<'a> {
+        self.places.get_or_init(|| {
+            let single = HashMap::with_capacity(self.set.elements.len());
+            let mut places = Places { single, others: Vec::new(), any: None };
+            for (place, element) in self.set.elements.iter().enumerate() {
+                match &element.key {
+                    ElementKey::One(key) => {
+                        places.single.entry(key.as_slice()).or_insert(place);
+                    }
+                    ElementKey::Range(..) => places.others.push(place),
+                    ElementKey::Any => places.any = Some(place),
                 }
-                ElementKey::Range(from, to) => {
-                    prepared.others.push(place);
-                    addresses.iter_mut().for_each(|a| a.push((wide(from), wide(to))));
-                }
-                ElementKey::Any => prepared.any = Some(place),
             }
-        }
-        let plain = !prepared.stateful && prepared.any.is_none();
-        prepared.addresses = addresses.filter(|_| plain).map(|ranges| Rc::new(AddrSet::of(family, ranges)));
-        prepared
+            places
+        })
     }
 }
 
@@ -61,18 +76,13 @@ fn decides(expr: &Expr) -> bool {
 }
 
 impl<'a> Walk<'a> {
-    pub fn prepared(&self, set: &'a Set) -> Rc<Prepared<'a>> {
-        let key = std::ptr::from_ref(set);
-        let mut sets = self.sets.borrow_mut();
-        sets.entry(key).or_insert_with(|| Rc::new(Prepared::of(set, self.path.family))).clone()
-    }
-
     /// Whether no element can hold this key; false where that takes a closer look.
     pub fn lacks(&self, packet: &Packet, table: &Table, set: &'a Set, key: &[u8]) -> bool {
-        let prepared = self.prepared(set);
-        prepared.others.is_empty()
-            && prepared.any.is_none()
-            && !prepared.single.contains_key(key)
+        let prepared = self.rules.prepared(set);
+        let places = prepared.places();
+        places.others.is_empty()
+            && places.any.is_none()
+            && !places.single.contains_key(key)
             && touched(packet, table, set).is_none()
     }
 
@@ -81,11 +91,15 @@ impl<'a> Walk<'a> {
         if let Some(doubt) = touched(packet, table, set) {
             return Cond::Maybe(doubt);
         }
-        let prepared = self.prepared(set);
-        if let (Some(addresses), true) = (&prepared.addresses, is_source(key, packet.family)) {
-            return Cond::sources((**addresses).clone());
+        let prepared = self.rules.prepared(set);
+        if is_source(key, packet.family)
+            && let Some(addresses) = prepared.addresses(packet.family)
+        {
+            return Cond::sources(addresses.clone());
         }
-        self.hits(packet, set, &prepared, regs, key).into_iter().fold(Cond::Never, |all, (cond, _)| all.or(cond))
+        self.hits(packet, set, prepared.places(), regs, key)
+            .into_iter()
+            .fold(Cond::Never, |all, (cond, _)| all.or(cond))
     }
 
     /// The elements that the key may hit, each with the sources for which it does.
@@ -99,7 +113,7 @@ impl<'a> Walk<'a> {
     ) -> Result<Vec<(Cond, usize)>, Doubt> {
         match touched(packet, table, set) {
             Some(doubt) => Err(doubt),
-            None => Ok(self.hits(packet, set, &self.prepared(set), regs, key)),
+            None => Ok(self.hits(packet, set, self.rules.prepared(set).places(), regs, key)),
         }
     }
 
@@ -107,7 +121,7 @@ impl<'a> Walk<'a> {
         &self,
         packet: &Packet,
         set: &'a Set,
-        prepared: &Prepared<'a>,
+        places: &Places<'a>,
         regs: &Regs,
         key: &[Byte],
     ) -> Vec<(Cond, usize)> {
@@ -120,12 +134,12 @@ impl<'a> Walk<'a> {
         let known: Option<Vec<u8>> = key.iter().map(|b| if let Byte::Const(b) = b { Some(*b) } else { None }).collect();
         match known {
             Some(known) => {
-                if let Some(&place) = prepared.single.get(known.as_slice()) {
+                if let Some(&place) = places.single.get(known.as_slice()) {
                     return vec![(limited(place, Cond::Always), place)];
                 }
             }
             None => {
-                for (single, &place) in &prepared.single {
+                for (single, &place) in &places.single {
                     let cond = regs.equal(family, key, single);
                     if cond != Cond::Never {
                         out.push((limited(place, cond), place));
@@ -134,7 +148,7 @@ impl<'a> Walk<'a> {
                 out.sort_by_key(|(_, place)| *place);
             }
         }
-        for &place in &prepared.others {
+        for &place in &places.others {
             let Some(ElementKey::Range(from, to)) = set.elements.get(place).map(|e| &e.key) else { continue };
             let cond = if set.fields.len() < 2 {
                 regs.between(family, key, from, to)
@@ -145,7 +159,7 @@ impl<'a> Walk<'a> {
                 out.push((limited(place, cond), place));
             }
         }
-        if let Some(place) = prepared.any {
+        if let Some(place) = places.any {
             let missed = out.iter().fold(Cond::Never, |all, (cond, _)| all.or(cond.clone())).negated_if(true);
             if missed != Cond::Never {
                 out.push((limited(place, missed), place));

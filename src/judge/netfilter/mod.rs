@@ -18,6 +18,7 @@ mod load;
 mod lookup;
 mod neighbours;
 mod route;
+mod rules;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use hooks::Ports;
-pub use neighbours::{Neighbours, asker, neighbours, trace_neighbour};
+pub use neighbours::{Neighbours, asker, has_neighbours, trace_neighbour};
+pub use rules::Rules;
 pub use trace::{Met, named};
 
 use super::{Blame, First, Gate, Open, Path, PathVerdict, Symptom};
@@ -42,33 +44,14 @@ use walk::{End, Fate, Walk};
 /// The fate of every source on the path, by the rules and routes alone. `respect`: globs over names whose verdicts on single
 /// sources are meant. `ports`: who listens where, for connections that nat leads elsewhere.
 pub fn walk(firewall: &Firewall, net: &Net, path: &Path, respect: &[String], ports: &Ports) -> PathVerdict {
-    let mut walk = begin(firewall, net, path, respect);
-    Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), ports, false);
-    let mut out = verdict(path, &AddrSet::full(path.family), walk.ended());
-    if !out.conditional.is_empty() {
-        first_connections(firewall, net, ports, &mut out);
-    }
-    out
-}
-
-/// What becomes of a first connection of those whose fate depends on rates and on what came before.
-fn first_connections(firewall: &Firewall, net: &Net, ports: &Ports, out: &mut PathVerdict) {
-    let mut sources = AddrSet::empty(out.path.family);
-    out.conditional.iter().for_each(|open| sources.union_with(&open.sources));
-    let mut walk = begin(firewall, net, &out.path, &[]);
-    walk.first = true;
-    Hooks::new(firewall.tables().collect()).handshake(&mut walk, sources.clone(), ports, false);
-    let found = verdict(&out.path, &sources, walk.ended());
-    let blocked = found.blocked_sources();
-    for open in &mut out.conditional {
-        open.first = First::among(&open.sources, &found.admitted, &blocked);
-    }
+    Rules::of(firewall).walk(net, path, respect, ports)
 }
 
 /// As [`walk`], but only as far as the end of INPUT.
 pub fn walk_inbound(firewall: &Firewall, net: &Net, path: &Path) -> PathVerdict {
-    let mut walk = begin(firewall, net, path, &[]);
-    Hooks::new(firewall.tables().collect()).handshake(&mut walk, AddrSet::full(path.family), &Ports::default(), true);
+    let rules = Rules::of(firewall);
+    let mut walk = Walk::new(&rules, net, path, &[]);
+    Hooks::new(&rules).handshake(&mut walk, AddrSet::full(path.family), &Ports::default(), true);
     verdict(path, &AddrSet::full(path.family), walk.ended())
 }
 
@@ -81,28 +64,54 @@ pub fn trace(
     ports: &Ports,
     source: std::net::IpAddr,
 ) -> (Vec<Met>, PathVerdict) {
-    let mut walk = begin(firewall, net, path, respect);
+    let rules = Rules::of(firewall);
+    let mut walk = Walk::new(&rules, net, path, respect);
     walk.trace = Some(Vec::new());
     let source = AddrSet::single(source);
-    Hooks::new(firewall.tables().collect()).handshake(&mut walk, source.clone(), ports, false);
+    Hooks::new(&rules).handshake(&mut walk, source.clone(), ports, false);
     (walk.trace.take().unwrap_or_default(), verdict(path, &source, walk.ended()))
 }
 
-fn begin<'a>(firewall: &'a Firewall, net: &'a Net, path: &'a Path, respect: &'a [String]) -> Walk<'a> {
-    Walk::new(firewall.tables(), net, &firewall.ipsets, path, respect)
+impl<'a> Rules<'a> {
+    /// As [`walk`], of rules that are judged on several paths.
+    pub fn walk(&'a self, net: &'a Net, path: &'a Path, respect: &'a [String], ports: &Ports) -> PathVerdict {
+        let mut walk = Walk::new(self, net, path, respect);
+        Hooks::new(self).handshake(&mut walk, AddrSet::full(path.family), ports, false);
+        let mut out = verdict(path, &AddrSet::full(path.family), walk.ended());
+        if !out.conditional.is_empty() {
+            self.first_connections(net, path, ports, &mut out);
+        }
+        out
+    }
+
+    /// What becomes of a first connection of those whose fate depends on rates and on what came before.
+    fn first_connections(&'a self, net: &'a Net, path: &'a Path, ports: &Ports, out: &mut PathVerdict) {
+        let mut sources = AddrSet::empty(path.family);
+        out.conditional.iter().for_each(|open| sources.union_with(&open.sources));
+        let mut walk = Walk::new(self, net, path, &[]);
+        walk.first = true;
+        Hooks::new(self).handshake(&mut walk, sources.clone(), ports, false);
+        let found = verdict(path, &sources, walk.ended());
+        let blocked = found.blocked_sources();
+        for open in &mut out.conditional {
+            open.first = First::among(&open.sources, &found.admitted, &blocked);
+        }
+    }
 }
 
 /// Puts the ends together: sure ones as they are, doubtful ones as far as all their possibilities agree.
 fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     let empty = || AddrSet::empty(path.family);
     let mut out = PathVerdict { admitted: empty(), ..PathVerdict::open(path.clone()) };
-    let (sure, doubtful): (Vec<End>, Vec<End>) = ends.into_iter().partition(|e| e.doubts.is_empty());
+    let sure = ends.iter().filter(|e| e.doubts.is_empty());
+    let left = sources.minus(&AddrSet::all(path.family, sure.map(|end| &end.sources)));
     let mut blocked = Blocks::default();
-    let left = sources.minus(&AddrSet::all(path.family, sure.iter().map(|end| &end.sources)));
-    for end in sure {
-        match (end.fate, end.by) {
-            (Fate::Blocked(symptom), Some(by)) => blocked.add(end.sources, symptom, by),
-            _ => out.admitted.union_with(&end.sources),
+    let mut doubtful = Vec::new();
+    for end in ends {
+        match (end.fate, &end.by) {
+            _ if !end.doubts.is_empty() => doubtful.push(end),
+            (Fate::Blocked(symptom), Some(by)) => blocked.add(end.sources, symptom, by.clone()),
+            _ => out.admitted.absorb(end.sources),
         }
     }
     let (mut may, mut may_not, mut unknown) = (empty(), empty(), empty());
@@ -182,7 +191,7 @@ impl Blocks {
         let same = || self.list.iter().position(|(_, s, b)| *s == symptom && b.rule_ref.is_none() && *b == by);
         let known = self.index.get(&key).copied().or_else(|| if by.rule_ref.is_none() { same() } else { None });
         match known {
-            Some(at) => self.list[at].0.union_with(&sources),
+            Some(at) => self.list[at].0.absorb(sources),
             None => {
                 self.index.insert(key, self.list.len());
                 self.list.push((sources, symptom, by));

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::hooks::Hooks;
 use super::route::link;
-use super::{Met, begin, verdict};
+use super::walk::Walk;
+use super::{Met, Rules, verdict};
 use crate::facts::{AddrSet, Family, Firewall, Net, number};
 use crate::judge::{Blame, Blocked, Doubtful, Open, Path, PathVerdict};
 
@@ -18,44 +19,46 @@ pub struct Neighbours {
     pub doubtful: Vec<Doubtful>,
 }
 
-/// Asks for the host as its neighbours do: at the address's solicited-node multicast address, or, as one that has found it
-/// before, at the address itself. It is enough that one of the two is answered. What the host asks by itself is not looked at:
-/// the question of a neighbour tells it that neighbour's address.
-pub fn neighbours(firewall: &Firewall, net: &Net, path: &Path) -> Neighbours {
-    if !has_neighbours(net, path) {
-        return Neighbours::default();
-    }
-    let all = on_link(net, path);
-    let ask = |asked| discovery(firewall, net, path, &all, asked, false).1;
-    let [multicast, unicast] = asked(path);
-    let first = ask(multicast);
-    if first.admitted == all {
-        return Neighbours::default();
-    }
-    let second = ask(unicast);
-    let lost = first.blocked_sources().intersection(&second.blocked_sources());
-    if lost == all {
-        return Neighbours { lost: widest(&first.blocked), doubtful: Vec::new() };
-    }
-    let answered = first.admitted.union(&second.admitted);
-    let asks = Asks { first: &first, second: &second, lost: &lost, answered: &answered };
-    let (routers, themselves) = (link_local(), all.minus(&link_local()));
-    let everybody = AddrSet::full(path.family);
-    let mut doubtful = Vec::new();
-    if answered.is_empty() {
-        doubtful.extend(asks.open(&all).map(|open| open.about(everybody)));
-    } else {
-        if !answered.intersects(&routers) {
-            let dropped =
-                asks.dropped(&routers, "the question of a router, from a link-local address, is not answered");
-            doubtful.extend(asks.open(&routers).or(dropped).map(|open| open.about(everybody.minus(&all))));
+impl<'a> Rules<'a> {
+    /// Asks for the host as its neighbours do: at the address's solicited-node multicast address, or, as one that has found it
+    /// before, at the address itself. It is enough that one of the two is answered. What the host asks by itself is not looked at:
+    /// the question of a neighbour tells it that neighbour's address.
+    pub fn neighbours(&'a self, net: &'a Net, path: &'a Path) -> Neighbours {
+        if !has_neighbours(net, path) {
+            return Neighbours::default();
         }
-        let dropped = asks.dropped(&themselves, "only a router's question is answered, not their own");
-        // The host's own addresses, which are nobody's there, would make holes in a prefix that is in doubt as a whole.
-        let whole = |d: Doubtful| if d.open.sources == themselves { d.about(prefixes(net, path)) } else { d };
-        doubtful.extend([asks.open(&themselves), dropped].into_iter().flatten().map(whole));
+        let all = on_link(net, path);
+        let ask = |asked| discovery(self, net, path, &all, asked, false).1;
+        let [multicast, unicast] = asked(path);
+        let first = ask(multicast);
+        if first.admitted == all {
+            return Neighbours::default();
+        }
+        let second = ask(unicast);
+        let lost = first.blocked_sources().intersection(&second.blocked_sources());
+        if lost == all {
+            return Neighbours { lost: widest(&first.blocked), doubtful: Vec::new() };
+        }
+        let answered = first.admitted.union(&second.admitted);
+        let asks = Asks { first: &first, second: &second, lost: &lost, answered: &answered };
+        let (routers, themselves) = (link_local(), all.minus(&link_local()));
+        let everybody = AddrSet::full(path.family);
+        let mut doubtful = Vec::new();
+        if answered.is_empty() {
+            doubtful.extend(asks.open(&all).map(|open| open.about(everybody)));
+        } else {
+            if !answered.intersects(&routers) {
+                let dropped =
+                    asks.dropped(&routers, "the question of a router, from a link-local address, is not answered");
+                doubtful.extend(asks.open(&routers).or(dropped).map(|open| open.about(everybody.minus(&all))));
+            }
+            let dropped = asks.dropped(&themselves, "only a router's question is answered, not their own");
+            // The host's own addresses, which are nobody's there, would make holes in a prefix that is in doubt as a whole.
+            let whole = |d: Doubtful| if d.open.sources == themselves { d.about(prefixes(net, path)) } else { d };
+            doubtful.extend([asks.open(&themselves), dropped].into_iter().flatten().map(whole));
+        }
+        Neighbours { lost: None, doubtful }
     }
-    Neighbours { lost: None, doubtful }
 }
 
 /// What became of both ways to ask.
@@ -110,8 +113,8 @@ pub fn trace_neighbour(
         return None;
     }
     let one = AddrSet::single(neighbour);
-    let ask = |asked| discovery(firewall, net, path, &one, asked, true);
-    let [multicast, unicast] = asked(path).map(ask);
+    let rules = Rules::of(firewall);
+    let [multicast, unicast] = asked(path).map(|asked| discovery(&rules, net, path, &one, asked, true));
     let rank = |verdict: &PathVerdict| (!verdict.admitted.is_empty(), verdict.blocked.is_empty());
     Some(if rank(&unicast.1) > rank(&multicast.1) { unicast } else { multicast })
 }
@@ -131,7 +134,7 @@ pub fn asker(net: &Net, path: &Path, source: IpAddr) -> IpAddr {
 }
 
 /// Whether somebody must ask for the host before a packet comes to it.
-fn has_neighbours(net: &Net, path: &Path) -> bool {
+pub fn has_neighbours(net: &Net, path: &Path) -> bool {
     const ETHERNET: u16 = 1;
     path.family == Family::Ipv6 && link(net, path.ifindex).is_some_and(|l| l.arp && l.kind == ETHERNET)
 }
@@ -141,17 +144,17 @@ fn asked(path: &Path) -> [u128; 2] {
     [solicited_node(own), own]
 }
 
-fn discovery(
-    firewall: &Firewall,
-    net: &Net,
-    path: &Path,
+fn discovery<'a>(
+    rules: &'a Rules<'a>,
+    net: &'a Net,
+    path: &'a Path,
     neighbours: &AddrSet,
     asked: u128,
     traced: bool,
 ) -> (Vec<Met>, PathVerdict) {
-    let mut walk = begin(firewall, net, path, &[]);
+    let mut walk = Walk::new(rules, net, path, &[]);
     walk.trace = traced.then(Vec::new);
-    Hooks::new(firewall.tables().collect()).discovery(&mut walk, neighbours.clone(), asked);
+    Hooks::new(rules).discovery(&mut walk, neighbours.clone(), asked);
     (walk.trace.take().unwrap_or_default(), verdict(path, neighbours, walk.ends))
 }
 
@@ -225,12 +228,13 @@ mod tests {
     }
 
     fn found(snapshot: &Snapshot) -> Option<Blame> {
-        neighbours(&snapshot.firewall, &snapshot.net, &path(snapshot)).lost
+        Rules::of(&snapshot.firewall).neighbours(&snapshot.net, &path(snapshot)).lost
     }
 
     /// Whether it is not known at all, who is in doubt and why.
     fn doubtful(snapshot: &Snapshot) -> Vec<(bool, String, String)> {
-        let found = neighbours(&snapshot.firewall, &snapshot.net, &path(snapshot));
+        let (rules, path) = (Rules::of(&snapshot.firewall), path(snapshot));
+        let found = rules.neighbours(&snapshot.net, &path);
         found.doubtful.into_iter().map(|d| (d.unknown, d.open.sources.to_string(), d.open.reason)).collect()
     }
 
@@ -244,7 +248,7 @@ mod tests {
     #[test]
     fn only_a_sure_drop_keeps_neighbours_away() {
         let by = found(&tcp_and(vec![])).unwrap();
-        assert_eq!((by.place.as_str(), by.position, by.neighbours), ("inet t c", None, true));
+        assert_eq!((&*by.place, by.position, by.neighbours), ("inet t c", None, true));
         assert_eq!(found(&host(Hook::Input, Policy::Accept, vec![])), None);
         let answers = found(&host(Hook::Output, Policy::Drop, vec![])).unwrap();
         assert_eq!(answers.hook, Some(Hook::Output));

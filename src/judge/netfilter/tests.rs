@@ -56,11 +56,11 @@ fn limit() -> Expr {
 
 fn base(name: &str, policy: Policy, rules: Vec<Rule>) -> Chain {
     let base = BaseChain { hook: Hook::Input, kind: ChainKind::Filter, priority: 0, policy, devices: Vec::new() };
-    Chain { name: name.into(), base: Some(base), rules }
+    Chain { name: name.into(), base: Some(base), rules: rules.into() }
 }
 
 fn chain(name: &str, rules: Vec<Rule>) -> Chain {
-    Chain { name: name.into(), base: None, rules }
+    Chain { name: name.into(), base: None, rules: rules.into() }
 }
 
 fn firewall(chains: Vec<Chain>) -> Firewall {
@@ -133,8 +133,8 @@ fn a_ban_in_a_chain_that_is_respected_is_told_from_a_drop_of_everybody_there() {
     let respected: Vec<_> = judged.blocked.iter().map(|b| (b.sources == ten(), b.by.respected)).collect();
     assert_eq!(respected, [(true, true), (false, false)]);
     let by = &judged.blocked[0].by;
-    assert_eq!((by.place.as_str(), by.position), ("inet t f2b-sshd", Some(1)));
-    assert_eq!(by.via[0].chain, "in");
+    assert_eq!((&*by.place, by.position), ("inet t f2b-sshd", Some(1)));
+    assert_eq!(&*by.via[0].chain, "in");
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! What a walk met on its way, for `explain`.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::flow::{Fork, Phase};
 use super::scan::Eval;
 use super::walk::Walk;
-use crate::facts::{Backend, Hook, Table};
+use crate::facts::{Backend, Hook, Language, Table};
 
 /// One thing that a packet met.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,9 +60,9 @@ impl Walk<'_> {
     }
 
     /// Notes what the rule or policy that the walk stands at does to the fork.
-    pub fn note(&mut self, fork: &Fork, rule: Option<&str>, deed: &str) {
+    pub fn note(&mut self, fork: &Fork, rule: Option<&str>, deed: impl fmt::Display) {
         let (Some(trace), Some(site)) = (&mut self.trace, self.stack.last()) else { return };
-        let own = site.index.and_then(|i| site.chain.rules.get(i)).map(|rule| rule.words(Some(site.table)));
+        let own = site.index.and_then(|i| site.chain.rules.get(i)).map(|rule| rule.words(&Language::of(site.table)));
         trace.push(Met {
             packet: phase_name(fork.packet.phase),
             hook: Some(site.hook),
@@ -69,7 +71,7 @@ impl Walk<'_> {
             depth: self.stack.len() - 1,
             position: site.index.map(|i| i + 1),
             rule: rule.map(str::to_owned).or(own).unwrap_or_else(|| "policy".to_owned()),
-            deed: deed.to_owned(),
+            deed: deed.to_string(),
             maybe: !fork.doubts.is_empty(),
         });
     }

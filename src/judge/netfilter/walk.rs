@@ -1,21 +1,17 @@
 //! Walking forks of a packet through chains and rules.
 
-use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::bytes::Regs;
-use super::first::Shared;
 use super::flow::{Doubt, Fork, Phase, Raised, merge};
-use super::lookup::Prepared;
+use super::glance::{Digest, Glance, View};
 use super::route::Routes;
+use super::rules::{Known, Rules};
 use super::scan::{Eval, Scan};
 use super::trace::Met;
-use crate::facts::{
-    AddrSet, Chain, ChainKind, Expr, Hook, IpSet, Net, Policy as ChainPolicy, Rule, RuleRef, Seen, Set, Table, XtMatch,
-    XtTarget,
-};
+use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Set, Table, Words};
 use crate::judge::{Blame, Gate, Path, Symptom};
 use crate::policy::respects;
 
@@ -25,6 +21,7 @@ const BUDGET: u64 = 500_000;
 const BUDGET_PER_RULE: u64 = 64;
 /// How deep chains may call each other. nf_tables allows 16; iptables-legacy as many as there are chains, and nobody that many.
 const DEPTH: usize = 64;
+static EMPTY: Regs = Regs::new();
 /// Possibilities that are kept apart.
 const FORKS: usize = 256;
 
@@ -44,55 +41,57 @@ pub struct End {
 }
 
 /// Where the walk stands: a rule of a chain, or (without an index) the chain's policy.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Site<'a> {
     pub hook: Hook,
     pub table: &'a Table,
     pub chain: &'a Chain,
     pub index: Option<usize>,
+    known: &'a Known<'a>,
+    /// The place of its call among those of the walk, once somebody is blamed in it.
+    call: Option<usize>,
 }
 
 impl Site<'_> {
     fn rule_ref(&self) -> RuleRef {
-        RuleRef {
-            backend: self.table.backend,
-            family: self.table.family,
-            table: self.table.name.clone(),
-            chain: self.chain.name.clone(),
-            index: self.index,
-        }
+        RuleRef { index: self.index, ..self.known.named().at.clone() }
     }
 }
+
+/// A chain as it is met on one way: by a hook, or by a rule that calls it.
+struct Call {
+    /// The rules that lead there.
+    via: Arc<[RuleRef]>,
+    /// Whether one of the chains, or the table, is one that the policy respects.
+    respected: bool,
+}
+
+/// The call in which that stands, if any, the index of the rule there, and the chain that it calls; of a base chain the hook.
+type Calling = (Option<(usize, Option<usize>)>, *const Chain, Hook);
 
 pub struct Walk<'a> {
     pub path: &'a Path,
     pub net: &'a Net,
-    pub ipsets: &'a Seen<Vec<IpSet>>,
+    pub rules: &'a Rules<'a>,
     pub routes: Routes,
     pub respect: &'a [String],
-    pub sets: RefCell<HashMap<*const Set, Rc<Prepared<'a>>>>,
-    pub addresses: RefCell<HashMap<u16, Rc<AddrSet>>>,
     pub stack: Vec<Site<'a>>,
-    /// Whether any rule for packets of this family needs connection tracking: else the kernel does none.
-    pub tracked: bool,
-    /// Whether there is nat for them.
-    pub nat: bool,
     pub ends: Vec<End>,
     /// Kept only where somebody wants to see the way.
     pub trace: Option<Vec<Met>>,
     /// Whether rates and what came before are taken as a first connection finds them.
     pub first: bool,
-    pub shared: OnceCell<Shared<'a>>,
-    chains: HashMap<(*const Table, &'a str), &'a Chain>,
-    named_sets: HashMap<(*const Table, &'a str), &'a Set>,
+    /// Whether there is nat for packets of the path's family.
+    pub nat: bool,
+    /// The packets that have come through the base chain, as its tests see them.
+    pub views: Vec<Rc<View>>,
     budget: u64,
-    /// Those that have been made, by where the walk stood: a rule may end the way of many forks.
-    pub blames: HashMap<Standing, Arc<Blame>>,
+    calls: Vec<Call>,
+    called: HashMap<Calling, usize>,
+    /// Those that have been made, by their call, the index in its chain, and whether the verdict is about single sources: a rule
+    /// may end the way of many forks.
+    blames: HashMap<(usize, Option<usize>, bool), Arc<Blame>>,
 }
-
-/// The base chain's hook, the rules from there to where the walk stands, and whether the verdict is about single sources.
-type Standing = (Hook, Vec<Step>, bool);
-type Step = (*const Chain, Option<usize>);
 
 /// Where forks go that do not reach the next rule.
 pub struct Out<'o> {
@@ -105,44 +104,22 @@ pub struct Out<'o> {
 }
 
 impl<'a> Walk<'a> {
-    pub fn new(
-        tables: impl Iterator<Item = &'a Table>,
-        net: &'a Net,
-        ipsets: &'a Seen<Vec<IpSet>>,
-        path: &'a Path,
-        respect: &'a [String],
-    ) -> Walk<'a> {
-        let (mut chains, mut named_sets) = (HashMap::new(), HashMap::new());
-        let mut budget = BUDGET;
-        let (mut tracked, mut nat) = (false, false);
-        for table in tables {
-            let key = std::ptr::from_ref(table);
-            budget += table.chains.iter().map(|c| c.rules.len() as u64).sum::<u64>() * BUDGET_PER_RULE;
-            if table.family.sees(path.family) {
-                tracked |= table.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.exprs).any(needs_tracking);
-                nat |= table.chains.iter().filter_map(|c| c.base.as_ref()).any(|b| b.kind == ChainKind::Nat);
-            }
-            chains.extend(table.chains.iter().map(|c| ((key, c.name.as_str()), c)));
-            named_sets.extend(table.sets.iter().map(|s| ((key, s.name.as_str()), s)));
-        }
+    pub fn new(rules: &'a Rules<'a>, net: &'a Net, path: &'a Path, respect: &'a [String]) -> Walk<'a> {
         Walk {
             path,
             net,
-            ipsets,
+            rules,
             routes: Routes::of(net, path.family),
             respect,
-            sets: RefCell::default(),
-            addresses: RefCell::default(),
             stack: Vec::new(),
-            tracked,
-            nat,
             ends: Vec::new(),
             trace: None,
             first: false,
-            shared: OnceCell::new(),
-            chains,
-            named_sets,
-            budget,
+            nat: rules.nat(path.family),
+            views: Vec::new(),
+            budget: BUDGET + rules.count() as u64 * BUDGET_PER_RULE,
+            calls: Vec::new(),
+            called: HashMap::new(),
             blames: HashMap::new(),
         }
     }
@@ -152,20 +129,16 @@ impl<'a> Walk<'a> {
         self.ends
     }
 
-    /// The expressions of all rules.
-    pub fn exprs(&self) -> impl Iterator<Item = &'a Expr> {
-        self.chains.values().flat_map(|c| &c.rules).flat_map(|r| &r.exprs)
-    }
-
     pub fn set(&self, name: &str) -> Option<&'a Set> {
-        let site = self.stack.last()?;
-        self.named_sets.get(&(std::ptr::from_ref(site.table), name)).copied()
+        self.rules.set(self.stack.last()?.table, name)
     }
 
     /// The forks that a base chain lets pass.
-    pub fn base(&mut self, hook: Hook, table: &'a Table, chain: &'a Chain, forks: Vec<Fork>) -> Vec<Fork> {
+    pub fn base(&mut self, hook: Hook, known: &'a Known<'a>, forks: Vec<Fork>) -> Vec<Fork> {
         let mut accepted = Vec::new();
-        self.stack.push(Site { hook, table, chain, index: None });
+        let chain = known.chain;
+        self.views.clear();
+        self.stack.push(Site { hook, table: known.table, chain, index: None, known, call: None });
         let returned = self.chain(forks, &mut accepted);
         if let Some(site) = self.stack.last_mut() {
             site.index = None;
@@ -185,20 +158,23 @@ impl<'a> Walk<'a> {
 
     /// Walks the chain on top of the stack and gives the forks that run off its end or return.
     fn chain(&mut self, mut current: Vec<Fork>, accepted: &mut Vec<Fork>) -> Vec<Fork> {
-        let Some(chain) = self.stack.last().map(|s| s.chain) else { return current };
+        let Some(known) = self.stack.last().map(|s| s.known) else { return current };
+        let digest = known.digest(self.rules);
         let mut returned = Vec::new();
         let mut next = Vec::new();
-        for (index, rule) in chain.rules.iter().enumerate() {
+        let mut views = self.views(&current);
+        for (index, rule) in known.chain.rules.iter().enumerate() {
             if let Some(site) = self.stack.last_mut() {
                 site.index = Some(index);
             }
-            for fork in &mut current {
+            for (fork, view) in current.iter_mut().zip(&views) {
                 let mut out = Out { accepted, returned: &mut returned, next: &mut next };
-                self.rule_from(fork, rule, 0, Regs::new(), Vec::new(), &mut out);
+                self.rule(fork, view, digest, index, rule, &mut out);
             }
             if !next.is_empty() || current.iter().any(|f| f.sources.is_empty()) {
                 current.append(&mut next);
                 merge(&mut current);
+                views = self.views(&current);
             }
             if current.len() > FORKS {
                 self.give_up(&mut current, "the rules leave too many possibilities open");
@@ -212,7 +188,31 @@ impl<'a> Walk<'a> {
         returned
     }
 
-    /// Looks at the rule from one of its expressions on. What the rule does not stop stays in `fork`.
+    /// Meets a rule. What it does not stop stays in `fork`.
+    fn rule(
+        &mut self,
+        fork: &mut Fork,
+        view: &View,
+        digest: &Digest<'a>,
+        index: usize,
+        rule: &'a Rule,
+        out: &mut Out<'_>,
+    ) {
+        let Some(site) = self.stack.last().copied() else { return };
+        if !self.can_afford(fork) {
+            return;
+        }
+        let glance = self.glance(&site, digest, index, fork, view);
+        debug_assert!(self.is_right(&glance, fork, rule), "{rule:?}");
+        match glance {
+            Glance::Misses => {}
+            // What does something right after such tests looks into no register.
+            Glance::Holds(hit, at) => self.effect(fork, rule, at, hit, Vec::new(), &EMPTY, out),
+            Glance::Closer => self.look_from(fork, rule, 0, Regs::new(), Vec::new(), out),
+        }
+    }
+
+    /// Goes on with a rule from one of its expressions on. What the rule does not stop stays in `fork`.
     pub fn rule_from(
         &mut self,
         fork: &mut Fork,
@@ -222,26 +222,64 @@ impl<'a> Walk<'a> {
         doubts: Vec<Doubt>,
         out: &mut Out<'_>,
     ) {
-        match self.budget.checked_sub(1) {
+        if self.can_afford(fork) {
+            self.look_from(fork, rule, start, regs, doubts, out);
+        }
+    }
+
+    /// Whether one more rule may be looked at; else the fork's way ends here.
+    fn can_afford(&mut self, fork: &mut Fork) -> bool {
+        let left = self.budget.checked_sub(1);
+        match left {
             Some(left) => self.budget = left,
             None => {
                 let sources = take(fork);
                 let mut all = vec![fork.with(sources)];
                 self.give_up(&mut all, "the rules call each other too often");
-                return;
             }
         }
-        let site = self.stack.last().copied();
-        let mut first = Eval { hit: None, doubts, regs };
-        if start == 0 && site.is_some_and(|site| self.surely_misses(&site, &fork.packet, rule)) {
-            debug_assert!(matches!(self.scan(fork, rule, 0, &mut first), Scan::Miss), "{rule:?}");
-            return;
+        left.is_some()
+    }
+
+    /// What a glance tells, held against the rule as a whole.
+    fn is_right(&self, glance: &Glance, fork: &Fork, rule: &'a Rule) -> bool {
+        let eval = || Eval { hit: None, doubts: Vec::new(), regs: Regs::new() };
+        match glance {
+            Glance::Closer => true,
+            Glance::Holds(hit, at) => {
+                let mut whole = eval();
+                matches!(self.scan(fork, rule, 0, &mut whole), Scan::Effect(found) if found == *at)
+                    && (whole.hit == *hit && whole.doubts.is_empty())
+            }
+            Glance::Misses => {
+                let mut open = vec![(0, eval())];
+                while let Some((at, mut eval)) = open.pop() {
+                    match self.scan(fork, rule, at, &mut eval) {
+                        Scan::Miss => {}
+                        Scan::Split(list) => open.extend(list),
+                        Scan::Idle | Scan::Effect(_) => return false,
+                    }
+                }
+                true
+            }
         }
+    }
+
+    fn look_from(
+        &mut self,
+        fork: &mut Fork,
+        rule: &'a Rule,
+        start: usize,
+        regs: Regs,
+        doubts: Vec<Doubt>,
+        out: &mut Out<'_>,
+    ) {
+        let mut first = Eval { hit: None, doubts, regs };
         let mut more = Vec::new();
         match self.scan(fork, rule, start, &mut first) {
             Scan::Miss => return,
             Scan::Idle => return self.note_idle(fork, &first),
-            Scan::Effect(at) => return self.effect(fork, rule, at, first, out),
+            Scan::Effect(at) => return self.effect(fork, rule, at, first.hit, first.doubts, &first.regs, out),
             Scan::Split(list) => more.extend(list),
         }
         // What splits are disjoint sets of sources.
@@ -249,15 +287,25 @@ impl<'a> Walk<'a> {
             match self.scan(fork, rule, at, &mut eval) {
                 Scan::Miss => {}
                 Scan::Idle => self.note_idle(fork, &eval),
-                Scan::Effect(at) => self.effect(fork, rule, at, eval, out),
+                Scan::Effect(at) => self.effect(fork, rule, at, eval.hit, eval.doubts, &eval.regs, out),
                 Scan::Split(list) => more.extend(list),
             }
         }
     }
 
-    /// The rule holds for the evaluation's sources up to the expression `at`, which does something.
-    fn effect(&mut self, fork: &mut Fork, rule: &'a Rule, at: usize, eval: Eval, out: &mut Out<'_>) {
-        let sources = match eval.hit {
+    /// The rule holds for the sources up to the expression `at`, which does something.
+    #[allow(clippy::too_many_arguments)]
+    fn effect(
+        &mut self,
+        fork: &mut Fork,
+        rule: &'a Rule,
+        at: usize,
+        hit: Option<AddrSet>,
+        doubts: Vec<Doubt>,
+        regs: &Regs,
+        out: &mut Out<'_>,
+    ) {
+        let sources = match hit {
             None => take(fork),
             Some(hit) => {
                 fork.sources.subtract(&hit);
@@ -265,27 +313,27 @@ impl<'a> Walk<'a> {
             }
         };
         let mut matched = fork.with(sources);
-        if eval.doubts.is_empty() {
-            for kept in self.act(matched, rule, at, eval.regs, out) {
+        if doubts.is_empty() {
+            for kept in self.act(matched, rule, at, regs, out) {
                 if kept.same_state(fork) {
-                    fork.sources.union_with(&kept.sources);
+                    fork.sources.absorb(kept.sources);
                 } else {
                     out.next.push(kept);
                 }
             }
             return;
         }
-        let by = self.known_blame(true);
-        for doubt in eval.doubts {
+        let by = self.blame(true);
+        for doubt in doubts {
             matched.doubt(&Arc::new(Raised { doubt, by: by.clone() }));
         }
         let missed = matched.clone();
         let before = (self.ends.len(), out.accepted.len(), out.returned.len());
-        let mut kept = self.act(matched, rule, at, eval.regs, out);
+        let mut kept = self.act(matched, rule, at, regs, out);
         let unmoved = before == (self.ends.len(), out.accepted.len(), out.returned.len());
         // Whether it matched or not, the next rule sees the same packet: no doubt comes of it.
         if unmoved && kept.len() == 1 && kept[0].packet == fork.packet && kept[0].sources == missed.sources {
-            fork.sources.union_with(&missed.sources);
+            fork.sources.absorb(missed.sources);
             return;
         }
         out.next.append(&mut kept);
@@ -295,7 +343,7 @@ impl<'a> Walk<'a> {
     /// Goes into another chain of the same table; what comes back has run off its end.
     pub fn call(&mut self, name: &str, fork: Fork, accepted: &mut Vec<Fork>) -> Vec<Fork> {
         let Some(site) = self.stack.last().copied() else { return vec![fork] };
-        let Some(&chain) = self.chains.get(&(std::ptr::from_ref(site.table), name)) else {
+        let Some(known) = self.rules.chain(site.table, name) else {
             self.give_up(&mut vec![fork], &format!("chain {name} is not there"));
             return Vec::new();
         };
@@ -303,7 +351,7 @@ impl<'a> Walk<'a> {
             self.give_up(&mut vec![fork], "the rules call each other too deeply");
             return Vec::new();
         }
-        self.stack.push(Site { chain, index: None, ..site });
+        self.stack.push(Site { chain: known.chain, index: None, known, call: None, ..site });
         let returned = self.chain(vec![fork], accepted);
         self.stack.pop();
         returned
@@ -311,7 +359,7 @@ impl<'a> Walk<'a> {
 
     /// What becomes of these is not known.
     pub fn give_up(&mut self, forks: &mut Vec<Fork>, why: &str) {
-        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.known_blame(true) });
+        let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(true) });
         for mut fork in forks.drain(..) {
             fork.doubt(&raised);
             self.note(&fork, None, "not modelled");
@@ -340,68 +388,78 @@ impl<'a> Walk<'a> {
             Phase::Ack => Symptom::NoBanner,
             _ => Symptom::TimedOut,
         });
-        let by = self.known_blame(is_wide(&fork.sources));
+        let by = self.blame(is_wide(&fork.sources));
         self.ends.push(End { sources: fork.sources, fate: Fate::Blocked(symptom), doubts: fork.doubts, by: Some(by) });
     }
 
-    pub fn known_blame(&mut self, everybody: bool) -> Arc<Blame> {
-        let Some(site) = self.stack.last() else { return Arc::new(self.blame(Gate::Route, everybody)) };
-        let way = self.stack.iter().map(|s| (std::ptr::from_ref(s.chain), s.index)).collect();
-        let standing = (site.hook, way, everybody);
-        if let Some(known) = self.blames.get(&standing) {
+    /// Who the walk stands at. `everybody`: the verdict is not about single sources, so that no ban is meant.
+    pub fn blame(&mut self, everybody: bool) -> Arc<Blame> {
+        let (Some(call), Some(site)) = (self.standing(), self.stack.last().copied()) else {
+            return Arc::new(Blame::gate(Gate::Route, ""));
+        };
+        let made = (call, site.index, everybody);
+        if let Some(known) = self.blames.get(&made) {
             return known.clone();
         }
-        let by = Arc::new(self.blame(Gate::Firewall, everybody));
-        self.blames.insert(standing, by.clone());
+        let by = Arc::new(self.new_blame(&site, call, everybody));
+        self.blames.insert(made, by.clone());
         by
     }
 
-    /// Who the walk stands at. `everybody`: the verdict is not about single sources, so that no ban is meant.
-    pub fn blame(&self, gate: Gate, everybody: bool) -> Blame {
-        let Some(site) = self.stack.last() else { return Blame::gate(gate, "") };
-        let rule = site.index.and_then(|i| site.chain.rules.get(i));
-        let names = self.stack.iter().map(|s| s.chain.name.as_str()).chain([site.table.name.as_str()]);
-        let sets = rule.into_iter().flat_map(Rule::sets);
-        let mut names = names.chain(sets);
-        let place = site.rule_ref();
+    fn new_blame(&self, site: &Site<'a>, call: usize, everybody: bool) -> Blame {
+        let named = site.known.named();
+        let rules = &site.chain.rules;
+        let rule = site.index.and_then(|index| Some((index, rules.get(index)?)));
+        let respects = |name: &str| respects(self.respect, name);
+        let by_set =
+            |(index, rule): (usize, &Rule)| site.known.digest(self.rules).has_sets(index) && rule.sets().any(respects);
+        let call = self.calls.get(call);
         Blame {
-            gate,
-            place: place.to_string(),
+            gate: Gate::Firewall,
+            place: named.place.clone(),
             hook: Some(site.hook),
             rule: Some(match rule {
-                Some(rule) => rule.words(Some(site.table)),
-                None => "policy drop".to_owned(),
+                Some((index, _)) => Words::of(rules, index, &named.language),
+                None => "policy drop".to_owned().into(),
             }),
             position: site.index.map(|i| i + 1),
             neighbours: false,
-            respected: !everybody && names.any(|n| respects(self.respect, n)),
-            rule_ref: Some(place),
-            via: self.stack[..self.stack.len() - 1].iter().map(Site::rule_ref).collect(),
+            respected: !everybody && (call.is_some_and(|call| call.respected) || rule.is_some_and(by_set)),
+            rule_ref: Some(site.rule_ref()),
+            via: call.map(|call| call.via.clone()).unwrap_or_default(),
         }
     }
-}
 
-/// Expressions that make the kernel track connections (its callers of `nf_ct_netns_get`).
-fn needs_tracking(expr: &Expr) -> bool {
-    match expr {
-        Expr::Ct { .. } | Expr::CtSet { .. } | Expr::Connlimit { .. } | Expr::Nat(_) => true,
-        Expr::Synproxy | Expr::FlowOffload { .. } | Expr::Objref { .. } => true,
-        Expr::Dynset { exprs, .. } => exprs.iter().any(needs_tracking),
-        Expr::XtMatch(found) => match found {
-            XtMatch::Conntrack(_) | XtMatch::Connmark { .. } => true,
-            XtMatch::Rate { name, .. } | XtMatch::History { name, .. } => name.starts_with("conn"),
-            XtMatch::AbsentHeader { name, .. } => name == "helper",
-            XtMatch::Unknown { .. } => true,
-            _ => false,
-        },
-        Expr::XtTarget(found) => match found {
-            XtTarget::Connmark { .. } | XtTarget::Nat { .. } | XtTarget::Netmap { .. } | XtTarget::Synproxy => true,
-            XtTarget::Ct { notrack, .. } => !notrack,
-            XtTarget::Unknown { .. } => true,
-            _ => false,
-        },
-        Expr::Unknown { .. } => true,
-        _ => false,
+    /// The place of the call in which the walk stands.
+    fn standing(&mut self) -> Option<usize> {
+        let mut caller: Option<(usize, Option<usize>)> = None;
+        for depth in 0..self.stack.len() {
+            let site = *self.stack.get(depth)?;
+            let call = match site.call {
+                Some(call) => call,
+                None => {
+                    let calling = (caller, std::ptr::from_ref(site.chain), site.hook);
+                    let known = self.called.get(&calling).copied();
+                    let call = known.unwrap_or_else(|| {
+                        self.calls.push(self.new_call(depth));
+                        self.calls.len() - 1
+                    });
+                    self.called.insert(calling, call);
+                    self.stack.get_mut(depth)?.call = Some(call);
+                    call
+                }
+            };
+            caller = Some((call, site.index));
+        }
+        caller.map(|(call, _)| call)
+    }
+
+    fn new_call(&self, depth: usize) -> Call {
+        let way = self.stack.get(..=depth).unwrap_or_default();
+        let table = way.first().map(|site| site.table.name.as_str());
+        let mut names = way.iter().map(|site| site.chain.name.as_str()).chain(table);
+        let respected = names.any(|name| respects(self.respect, name));
+        Call { via: way.iter().take(depth).map(Site::rule_ref).collect(), respected }
     }
 }
 

@@ -75,8 +75,8 @@ fn apply(verdict: &mut PathVerdict, part: &Part, doubt: Option<&str>, files: &Wr
         return verdict.doubt(&part.sources, doubt.to_owned(), by);
     }
     let with = |mut by: Blame, reason: &Option<String>| {
-        if let (Some(rule), Some(reason)) = (&mut by.rule, reason) {
-            rule.push_str(&format!(" ({reason})"));
+        if let (Some(rule), Some(reason)) = (&by.rule, reason) {
+            by.rule = Some(format!("{rule} ({reason})").into());
         }
         by
     };
@@ -110,7 +110,7 @@ fn line_of(fate: &Fate) -> Option<&Line> {
 fn blame(line: &Line, files: &Wrappers, respected: bool) -> Blame {
     let mut by = Blame::gate(Gate::Wrappers, &path(files, line.file));
     by.position = (line.line > 0).then_some(line.line);
-    by.rule = (line.line > 0).then(|| line.text.clone());
+    by.rule = (line.line > 0).then(|| line.text.clone().into());
     by.respected = respected;
     by
 }

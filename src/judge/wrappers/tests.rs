@@ -36,7 +36,7 @@ fn a_denied_source_is_closed_on_by_its_line() {
     assert_eq!(verdict.admitted.words(), ["10.0.0.0/8"]);
     let [blocked] = &verdict.blocked[..] else { panic!("one: {verdict:?}") };
     assert_eq!(
-        (blocked.symptom, blocked.by.gate, blocked.by.place.as_str()),
+        (blocked.symptom, blocked.by.gate, &*blocked.by.place),
         (Symptom::Closed, Gate::Wrappers, "/etc/hosts.deny")
     );
     assert_eq!(

@@ -62,7 +62,7 @@ pub fn one_rule(family: TableFamily, expressions: &[u8]) -> RawNft {
 pub fn tell(tables: &[Table]) {
     for table in tables {
         for rule in table.chains.iter().flat_map(|c| &c.rules) {
-            let _ = (rule.words(Some(table)), rule.to_string());
+            let _ = (rule.words(&Language::of(table)), rule.to_string());
         }
     }
 }
