@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::StepError;
-use crate::facts::{Seen, Snapshot, TextFile};
+use crate::facts::{LoadTool, Loader, Seen, Snapshot, TextFile};
 use crate::host::Host;
 use crate::plan::Content;
 use crate::record::Replaced;
@@ -26,11 +26,13 @@ pub fn is_as_seen(snapshot: &Snapshot, file: &Replaced) -> bool {
     let of_sshd = || snapshot.sshd.files.config.iter().find(|f| f.path == file.path).map(|f| f.bytes.clone());
     let of_boot = || {
         let loader = snapshot.boot.loaders.iter().find(|l| l.file == file.path);
-        loader.map(|loader| loader.text.clone().into_bytes())
+        // In whose place the file is put is not the file.
+        let text = |loader: &Loader| (loader.tool != LoadTool::Firewalld { own: false }).then(|| loader.text.clone());
+        loader.map(|loader| text(loader).map(String::into_bytes))
     };
     let of_wrappers = seen(&snapshot.wrappers.allow).or_else(|| seen(&snapshot.wrappers.deny));
-    let known = of_wrappers.or_else(of_sshd).or_else(of_boot);
-    known.is_none_or(|bytes| old == Some(bytes.as_slice()))
+    let known = of_wrappers.or_else(of_sshd).map(Some).or_else(of_boot);
+    known.is_none_or(|bytes| old == bytes.as_deref())
 }
 
 pub fn write(host: &Host, file: &Replaced) -> Result<(), StepError> {

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod any_bytes;
 pub mod audit;
+pub mod firewalld;
 pub mod hosts_access;
 pub mod interfaces;
 pub mod ipset;

@@ -61,6 +61,14 @@ pub enum LoadTool {
     Add(Family),
     /// ufw's own start.
     Ufw(Family),
+    /// firewalld's, of a zone whose file the text is. `own` is false where the file is the distribution's, whose place the
+    /// loader's file would take. Only what a disk boots is loaded so.
+    Firewalld { own: bool },
+}
+
+/// The table that holds a zone's rules, of those that a disk boots.
+pub fn zone_table(zone: &str) -> String {
+    format!("firewalld_{zone}")
 }
 
 impl Loader {
@@ -85,6 +93,10 @@ impl Boot {
         let line = format!("*{}", table.name);
         let saved = |l: &&Loader| match l.tool {
             LoadTool::Nft => false,
+            LoadTool::Firewalld { .. } => {
+                let zone = l.file.file_stem().map(|stem| stem.to_string_lossy());
+                zone.is_some_and(|zone| table.name == zone_table(&zone))
+            }
             LoadTool::Restore(family) | LoadTool::Add(family) | LoadTool::Ufw(family) => {
                 table.is_iptables() && table.family.ip() == Some(family) && l.whole().lines().any(|l| l.trim() == line)
             }

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::firewalld;
 use crate::decode::ufw::{self, UfwFiles};
 use crate::decode::unit_file::exec_start;
 use crate::facts::{Boot, Family, LoadTool, Loader, Maker, Net, Seen};
@@ -40,9 +41,9 @@ const fn shorewall(unit: &'static str, file: &'static str) -> Maker {
 }
 
 pub fn boot(host: &Host, net: &Net) -> Boot {
-    let firewalld = enabled(host, "firewalld.service");
+    let firewalld = enabled(host, firewalld::UNIT);
     let makers = makers(host);
-    let (loaders, firewall) = match loaders(host) {
+    let (loaders, firewall) = match loaders(host, net) {
         // They change or replace what others load.
         _ if !makers.is_empty() => (Vec::new(), Seen::Absent),
         Ok(loaders) if loaders.is_empty() => (loaders, Seen::Absent),
@@ -75,7 +76,7 @@ fn conflict(loaders: &[Loader], firewalld: bool) -> Option<String> {
     let flushes = |l: &Loader| match l.tool {
         LoadTool::Nft => l.text.lines().any(|line| line.trim_start().starts_with("flush ruleset")),
         LoadTool::Restore(_) => true,
-        LoadTool::Add(_) | LoadTool::Ufw(_) => false,
+        LoadTool::Add(_) | LoadTool::Ufw(_) | LoadTool::Firewalld { .. } => false,
     };
     let other = loaders.iter().find(|l| service(&l.unit) != service(&first.unit));
     let (one, two) = match other {
@@ -91,7 +92,7 @@ fn service(unit: &str) -> &str {
     unit.strip_prefix("ip6tables").map_or(unit, |_| "iptables.service")
 }
 
-fn loaders(host: &Host) -> Result<Vec<Loader>, String> {
+fn loaders(host: &Host, net: &Net) -> Result<Vec<Loader>, String> {
     let mut out = Vec::new();
     if enabled(host, "nftables.service") {
         out.extend(by_command(host, "nftables.service", LoadTool::Nft)?);
@@ -106,6 +107,10 @@ fn loaders(host: &Host) -> Result<Vec<Loader>, String> {
     }
     if enabled(host, "ufw.service") {
         out.extend(ufw(host)?);
+    }
+    // One that can run is asked for its zones.
+    if host.mounted_at().is_some() && enabled(host, firewalld::UNIT) {
+        out.extend(firewalld::loaders(host, net)?);
     }
     Ok(out)
 }

@@ -95,8 +95,7 @@ fn network(host: &Host, policy: &Policy, sshd: &Sshd) -> Net {
 fn firewall(boot: &Boot) -> Firewall {
     let none =
         |nft| Firewall { nft, legacy4: Seen::Absent, legacy6: Seen::Absent, ipsets: Seen::Absent, outside: Vec::new() };
-    let makers = boot.makers.iter().map(|maker| maker.unit);
-    if let Some(unit) = makers.chain(boot.firewalld.then_some("firewalld.service")).next() {
+    if let Some(unit) = boot.makers.first().map(|maker| maker.unit) {
         return none(Seen::Unreadable(format!("{unit} is enabled, and makes its rules only when it starts")));
     }
     match &boot.firewall {

@@ -4,6 +4,7 @@
 pub mod boot;
 pub mod disk;
 pub mod firewall;
+pub mod firewalld;
 mod interfaces;
 mod listeners;
 mod logins;

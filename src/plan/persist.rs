@@ -102,6 +102,11 @@ impl Change {
                     let text = before_rule(&self.text, &at.table, insert, &line)?;
                     (line, text)
                 }
+                LoadTool::Firewalld { .. } => {
+                    let line = zone_line(insert)?;
+                    let text = in_zone(&self.text, &line, id)?;
+                    (line, text)
+                }
                 LoadTool::Ufw(family) => {
                     let (tuple, line) = ufw_lines(insert, family, id)?;
                     let text = first_of_ufws(&self.text, &tuple, &line)?;
@@ -158,6 +163,30 @@ fn ufw_lines(insert: &Insert, family: Family, id: &str) -> Option<(String, Strin
     let on = accept.interface.as_ref().map(|name| format!(" -i {name}")).unwrap_or_default();
     let line = format!("-A {}{on} -p tcp --dport {}{from} -j ACCEPT", insert.chain, accept.port);
     plain(&way).then_some((tuple, line))
+}
+
+/// The element of a zone by which firewalld opens the port.
+fn zone_line(insert: &Insert) -> Option<String> {
+    let accept = &insert.accept;
+    if accept.traffic != Traffic::Ssh || accept.answer || !accept.after.is_empty() {
+        return None;
+    }
+    let port = format!("<port port=\"{}\" protocol=\"tcp\"/>", accept.port);
+    Some(match accept.source {
+        None => port,
+        Some(net) => {
+            let family = if net.addr().is_ipv4() { "ipv4" } else { "ipv6" };
+            format!("<rule family=\"{family}\"><source address=\"{net}\"/>{port}<accept/></rule>")
+        }
+    })
+}
+
+/// The zone's last element, if it has none like it.
+fn in_zone(text: &str, line: &str, id: &str) -> Option<String> {
+    let end = text.rfind("</zone>")?;
+    let known = text.lines().any(|own| own.trim() == line);
+    let added = if known { String::new() } else { format!("  <!-- {} -->\n  {line}\n", tag(id)) };
+    Some([&text[..end], &added, &text[end..]].concat())
 }
 
 /// Before all rules that ufw has: an earlier deny or limit wins.
@@ -273,6 +302,24 @@ mod tests {
             nft_lines(&filter, &insert("input", 3), 3, "x").unwrap().starts_with("add rule inet filter input meta")
         );
         assert_eq!(nft_lines(&at("a b", TableFamily::Inet), &insert("input", 0), 1, "x"), None);
+    }
+
+    #[test]
+    fn a_zone_gets_its_element_once() {
+        let mut insert = insert("filter_IN_public", 0);
+        let line = zone_line(&insert).unwrap();
+        assert_eq!(line, "<port port=\"22\" protocol=\"tcp\"/>");
+        let text = "<zone>\n  <service name=\"mdns\"/>\n</zone>\n";
+        let changed = in_zone(text, &line, "x").unwrap();
+        let added = format!("  <!-- ssh-rescue:x -->\n  {line}\n</zone>\n");
+        assert_eq!(changed, text.replace("</zone>\n", &added));
+        assert_eq!(in_zone(&changed, &line, "y").as_ref(), Some(&changed));
+        assert_eq!(in_zone("<zone/>", &line, "x"), None);
+        insert.accept.source = Some("2001:db8::/32".parse().unwrap());
+        let rule = "<rule family=\"ipv6\"><source address=\"2001:db8::/32\"/><port port=\"22\" protocol=\"tcp\"/><accept/></rule>";
+        assert_eq!(zone_line(&insert).as_deref(), Some(rule));
+        insert.accept.after = vec!["f2b-sshd".into()];
+        assert_eq!(zone_line(&insert), None);
     }
 
     #[test]

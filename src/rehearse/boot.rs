@@ -11,6 +11,7 @@ use crate::facts::{Family, Firewall, LoadTool, Loader, Net, Snapshot, escape};
 use crate::host::{Call, Host, Scratch};
 use crate::judge::{self, PathGates, PathVerdict};
 use crate::observe::firewall::firewall;
+use crate::observe::firewalld;
 use crate::plan::{Plan, Step, TableInserts, insert};
 use crate::policy::Policy;
 
@@ -115,6 +116,10 @@ fn load_here(host: &Host, loader: &Loader) -> Result<(), String> {
             text = disowned(&text);
             // Where a name alone is included it is looked for here.
             ("nft", &["-I", "/etc", "-f", "-"])
+        }
+        LoadTool::Firewalld { .. } => {
+            text = firewalld::whole(host, loader)?;
+            ("nft", &["-f", "-"])
         }
         LoadTool::Restore(family) => (tools(family), &[]),
         LoadTool::Add(family) | LoadTool::Ufw(family) => (tools(family), &["--noflush"]),

@@ -17,6 +17,7 @@ mod seen;
 mod service;
 mod sshd;
 mod walk;
+mod zones;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -86,6 +87,9 @@ fn main() -> ExitCode {
         }
         for reboot in REBOOTS {
             row(&format!("reboot: {}", reboot.name), Box::new(move |host| Ok(reboot::survive(host, reboot)?)));
+        }
+        for files in zones::FILES {
+            row(&format!("disk: firewalld, {}", files.name), Box::new(move |host| Ok(zones::mended(host, files)?)));
         }
         for maker in makers::MAKERS {
             row(&format!("reboot: {}", maker.name), Box::new(move |host| Ok(makers::last(host, maker)?)));

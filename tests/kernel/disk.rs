@@ -131,6 +131,29 @@ fn critical(judgement: &Judgement) -> Vec<&str> {
     judgement.findings.iter().filter(|f| f.severity == Severity::Critical).map(|f| f.code).collect()
 }
 
+/// Lets its boot start a firewalld, as it is when it was just installed.
+fn firewalld(disk: &Disk) {
+    disk.write("usr/lib/systemd/system/firewalld.service", "[Service]\nExecStart=/usr/sbin/firewalld\n");
+    let wants = "etc/systemd/system/multi-user.target.wants/firewalld.service";
+    disk.link("/usr/lib/systemd/system/firewalld.service", wants);
+    fs::create_dir_all(disk.path("etc/firewalld/zones")).unwrap();
+    for (file, text) in [
+        (
+            "zones/public",
+            "<zone>\n  <service name=\"ssh\"/>\n  <service name=\"dhcpv6-client\"/>\n  <forward/>\n</zone>\n",
+        ),
+        ("zones/drop", "<zone target=\"DROP\">\n  <forward/>\n</zone>\n"),
+        ("services/ssh", "<service><short>SSH</short><port protocol=\"tcp\" port=\"22\"/></service>\n"),
+        (
+            "services/dhcpv6-client",
+            "<service><port protocol=\"udp\" port=\"546\"/><destination ipv6=\"fe80::/64\"/></service>\n",
+        ),
+        ("policies/allow-host-ipv6", "<policy><ingress-zone name=\"ANY\"/><egress-zone name=\"HOST\"/></policy>\n"),
+    ] {
+        disk.write(&format!("usr/lib/firewalld/{file}.xml"), text);
+    }
+}
+
 /// One fault of a disk: how it comes about, and by which critical finding it is seen.
 struct Fault {
     name: &'static str,
@@ -138,7 +161,7 @@ struct Fault {
     code: &'static str,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 17] = [
     Fault {
         name: "a bad option on a disk",
         make: |disk| disk.write("etc/ssh/sshd_config", "Prot 22\nX11Forwarding no\n"),
@@ -250,6 +273,22 @@ const FAULTS: [Fault; 15] = [
         code: "firewall.input.drop",
     },
     Fault {
+        name: "a zone of firewalld on a disk",
+        make: |disk| {
+            firewalld(disk);
+            disk.write("etc/firewalld/zones/public.xml", "<zone>\n  <service name=\"dhcpv6-client\"/>\n</zone>\n");
+        },
+        code: "firewall.input.reject",
+    },
+    Fault {
+        name: "another default zone of firewalld on a disk",
+        make: |disk| {
+            firewalld(disk);
+            disk.write("etc/firewalld/firewalld.conf", "# its user's\nDefaultZone=drop\n");
+        },
+        code: "firewall.input.drop",
+    },
+    Fault {
         name: "everything at once on a disk",
         make: |disk| {
             // One kind of key, and not the one whose primes take long to find.
@@ -329,21 +368,58 @@ fn somebodys_word_on_a_disk_stays() {
 
 #[test]
 fn what_makes_its_rules_only_when_it_starts_is_unknown() {
-    let Some(disk) = Disk::new("firewalld on a disk") else { return };
-    disk.write("usr/lib/systemd/system/firewalld.service", "[Service]\nExecStart=/usr/sbin/firewalld\n");
-    let wants = "etc/systemd/system/multi-user.target.wants/firewalld.service";
-    disk.link("/usr/lib/systemd/system/firewalld.service", wants);
-    let judgement = disk.check();
-    assert_eq!(judgement.verdict, Verdict::Unknown, "{}", judgement.sentence);
-    let report = repair(&disk.host, &disk.state(), &Policy::default(), false).unwrap();
-    assert_eq!(report.outcome, Outcome::Unknown, "{:?}", report.plan);
-
     let Some(disk) = Disk::new("ferm on a disk") else { return };
     disk.write("usr/lib/systemd/system/ferm.service", "[Service]\nExecStart=/etc/init.d/ferm start\n");
     disk.link("/usr/lib/systemd/system/ferm.service", "etc/systemd/system/sysinit.target.wants/ferm.service");
     for (enabled, verdict) in [("yes", Verdict::Unknown), ("no", Verdict::Reachable)] {
         disk.write("etc/default/ferm", &format!("FAST=yes\nENABLED=\"{enabled}\"\n"));
-        assert_eq!(disk.check().verdict, verdict, "{enabled}");
+        let judgement = disk.check();
+        assert_eq!(judgement.verdict, verdict, "{enabled}: {}", judgement.sentence);
+        let report = repair(&disk.host, &disk.state(), &Policy::default(), false).unwrap();
+        let outcome = if enabled == "yes" { Outcome::Unknown } else { Outcome::Healthy };
+        assert_eq!(report.outcome, outcome, "{enabled}: {:?}", report.plan);
+    }
+}
+
+#[test]
+fn what_is_not_modelled_of_a_disks_firewalld_is_unknown() {
+    let zone = "<zone>\n  <service name=\"ssh\"/>\n</zone>\n";
+    let bound = "<zone><interface name=\"ens5\"/></zone>\n";
+    for (file, text, verdict) in [
+        ("etc/firewalld/firewalld.conf", "DefaultZone=public\n", Verdict::Reachable),
+        ("etc/firewalld/direct.xml", "<direct>\n</direct>\n", Verdict::Reachable),
+        (
+            "etc/firewalld/direct.xml",
+            "<direct><rule ipv=\"ipv4\" table=\"filter\" chain=\"INPUT\">x</rule></direct>",
+            Verdict::Unknown,
+        ),
+        ("etc/firewalld/policies/mine.xml", "<policy><egress-zone name=\"HOST\"/></policy>", Verdict::Unknown),
+        ("etc/firewalld/policies/mine.xml", "<policy><egress-zone name=\"public\"/></policy>", Verdict::Reachable),
+        ("etc/firewalld/zones/public.xml", "<zone><rule priority=\"-1\"><drop/></rule></zone>", Verdict::Unknown),
+        ("etc/firewalld/zones/public.xml", "<zone><service name=\"ssh\"/>", Verdict::Unknown),
+        ("etc/firewalld/zones/public/part.xml", zone, Verdict::Unknown),
+        (
+            "etc/firewalld/services/ssh.xml",
+            "<service><port protocol=\"tcp\" port=\"2222\"/></service>",
+            Verdict::Blocked,
+        ),
+        ("etc/firewalld/firewalld.conf", "DefaultZone=nowhere\n", Verdict::Unknown),
+        // Clients are taken to come in by eth0, of which no file tells.
+        ("etc/firewalld/zones/drop.xml", bound, Verdict::Unknown),
+        ("etc/NetworkManager/system-connections/x.nmconnection", "[connection]\nzone=drop\n", Verdict::Unknown),
+        (
+            "etc/NetworkManager/system-connections/x.nmconnection",
+            "[connection]\nzone=drop\ninterface-name=eth0\n",
+            Verdict::Blocked,
+        ),
+        ("etc/sysconfig/network-scripts/ifcfg-eth0", "DEVICE=eth0\nZONE=drop\n", Verdict::Blocked),
+        ("etc/sysconfig/network-scripts/ifcfg-eth0", "DEVICE=eth0\n", Verdict::Reachable),
+    ] {
+        let Some(disk) = Disk::new("firewalld's files on a disk") else { return };
+        firewalld(&disk);
+        disk.write(file, text);
+        let judgement = disk.check();
+        assert_eq!(judgement.verdict, verdict, "{file}: {text}: {}", judgement.sentence);
     }
 }
 
