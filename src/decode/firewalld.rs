@@ -14,6 +14,8 @@ pub struct Zone {
     pub target: Target,
     pub interfaces: Vec<String>,
     pub sources: Vec<IpNet>,
+    /// It takes sources by something else than an address, or any but one.
+    pub other_sources: bool,
     pub entries: Vec<Entry>,
     /// The first thing in it that is not modelled.
     pub unknown: Option<String>,
@@ -74,7 +76,14 @@ pub fn zone(text: &str) -> Result<Zone, String> {
         Some("%%REJECT%%" | "REJECT") => Target::Reject,
         Some(_) => return Err("its target is none that firewalld has".into()),
     };
-    let mut zone = Zone { target, interfaces: Vec::new(), sources: Vec::new(), entries: Vec::new(), unknown: None };
+    let mut zone = Zone {
+        target,
+        interfaces: Vec::new(),
+        sources: Vec::new(),
+        other_sources: false,
+        entries: Vec::new(),
+        unknown: None,
+    };
     if root.attributes().any(|a| a.name().ends_with("-priority")) {
         zone.unknown = Some("a priority".into());
     }
@@ -94,7 +103,13 @@ impl Zone {
             // Of these none decides about a packet of TCP that is for the host.
             "short" | "description" | "forward" | "masquerade" | "icmp-block" | "icmp-block-inversion" => {}
             "interface" => self.interfaces.push(word(element, "name")?),
-            "source" => self.sources.push(source(element)?),
+            "source" => match source(element) {
+                Ok(net) => self.sources.push(net),
+                Err(what) => {
+                    self.other_sources = true;
+                    return Err(what);
+                }
+            },
             "rule" => self.entries.extend(rule(element)?),
             "forward-port" if element.attribute("protocol") != Some("tcp") => {}
             _ => self.entries.extend(opening(element)?.map(plain)),
@@ -124,6 +139,13 @@ pub fn service(text: &str) -> Result<Service, String> {
         true => Err("<destination>".into()),
         false => Ok(out),
     }
+}
+
+/// Whether a policy (firewalld.policies(5)) is about packets that are for the host: the zone ANY does not take it in.
+pub fn is_of_host(text: &str) -> Result<bool, String> {
+    let document = parse(text)?;
+    let mut zones = document.root_element().children().filter(|element| element.has_tag_name("egress-zone"));
+    Ok(zones.any(|zone| zone.attribute("name") == Some("HOST")))
 }
 
 fn parse(text: &str) -> Result<Document<'_>, String> {
@@ -288,6 +310,15 @@ mod tests {
         assert_eq!(made("<zone target=\"DROP\"/>").as_deref(), Ok("drop\n"));
         let bound = zone("<zone><interface name=\"ens5\"/><source address=\"fd00::/64\"/></zone>").unwrap();
         assert_eq!((bound.interfaces, bound.sources), (vec!["ens5".to_owned()], vec!["fd00::/64".parse().unwrap()]));
+    }
+
+    #[test]
+    fn a_policy_of_the_host_is_told_from_others() {
+        let of = |zone: &str| {
+            is_of_host(&format!("<policy><ingress-zone name='HOST'/><egress-zone name='{zone}'/></policy>"))
+        };
+        assert_eq!([of("HOST"), of("ANY"), of("public")], [Ok(true), Ok(false), Ok(false)]);
+        assert!(is_of_host("<policy>").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
-use crate::decode::firewalld::{What, Zone, rules, service, zone};
+use crate::decode::firewalld::{What, Zone, is_of_host, rules, service, zone};
 use crate::decode::ufw;
 use crate::decode::unit_file::values;
 use crate::facts::{Family, LoadTool, Loader, Net, Seen, escape, zone_table};
@@ -123,11 +123,11 @@ fn policies(host: &Host) -> Result<bool, String> {
             let own = folder == OWN;
             let path = Path::new(folder).join("policies").join(&file);
             let Some(text) = text(host, &path.to_string_lossy())? else { continue };
+            let about = |why: &str| format!("{} {why}", escape(&path.to_string_lossy()));
             match file == NEIGHBOURS && !own {
                 true => found = true,
-                // Those of packets that are passed on do not matter here.
-                false if !text.contains("\"HOST\"") && !text.contains("<egress-zone name=\"ANY\"") => {}
-                false => return Err(format!("{} is not modelled", escape(&path.to_string_lossy()))),
+                false if !is_of_host(&text).map_err(|why| about(&format!("is not read: {why}")))? => {}
+                false => return Err(about("is not modelled")),
             }
         }
     }
@@ -147,6 +147,11 @@ impl Ways {
         let mut interfaces: Vec<(String, String)> = Vec::new();
         for (name, found) in zones {
             let Ok(zone) = &found.zone else { continue };
+            if zone.other_sources {
+                return Err(format!(
+                    "zone {name} of firewalld takes sources that are no addresses, which is not modelled"
+                ));
+            }
             sources.extend(zone.sources.iter().map(|net| (*net, name.clone())));
             interfaces.extend(zone.interfaces.iter().map(|interface| (interface.clone(), name.clone())));
         }

@@ -404,6 +404,11 @@ fn what_is_not_modelled_of_a_disks_firewalld_is_unknown() {
             Verdict::Blocked,
         ),
         ("etc/firewalld/firewalld.conf", "DefaultZone=nowhere\n", Verdict::Unknown),
+        (
+            "etc/firewalld/zones/trusted.xml",
+            "<zone target=\"ACCEPT\"><source ipset=\"office\"/></zone>",
+            Verdict::Unknown,
+        ),
         // Clients are taken to come in by eth0, of which no file tells.
         ("etc/firewalld/zones/drop.xml", bound, Verdict::Unknown),
         ("etc/NetworkManager/system-connections/x.nmconnection", "[connection]\nzone=drop\n", Verdict::Unknown),
