@@ -16,7 +16,7 @@ pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
     let mut out = Merged::default();
     for demand in &intent.demands {
         for &index in &demand.paths {
-            for verdict in [&gates[index].firewall, &gates[index].wrappers] {
+            for verdict in [&gates[index].firewall, &gates[index].listener, &gates[index].wrappers] {
                 blocked_findings(demand, intent, verdict, &mut out);
                 open_findings(demand, verdict, &mut out);
             }
@@ -140,8 +140,11 @@ fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Merged) {
         let Open { sources, reason, by, first } = open;
         let verb = if code == "path.unknown" { "it is not known whether" } else { "it depends whether" };
         let first_words = open.first_words().map(|words| format!("; {words}")).unwrap_or_default();
-        let place = escape(&by.place);
-        let summary = format!("{verb} {sources} can connect: {} (in {place}){first_words}", escape(reason));
+        let place = match by.gate {
+            Gate::Listener => String::new(),
+            _ => format!(" (in {})", escape(&by.place)),
+        };
+        let summary = format!("{verb} {sources} can connect: {}{place}{first_words}", escape(reason));
         let mut evidence = json!({"family": demand.family, "port": demand.port, "sources": sources, "by": by});
         if let Some(first) = first {
             evidence["first"] = json!(first);

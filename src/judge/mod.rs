@@ -234,3 +234,6 @@ fn netfilter_findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

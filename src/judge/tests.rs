@@ -1,0 +1,236 @@
+//! What is said of a host, in its own words: one scene after the other, as a report shows it.
+
+use std::net::IpAddr;
+
+use super::fixture::{filter, healthy, listener as socket, nft, owner, table};
+use super::*;
+use crate::facts::*;
+use crate::policy::Policy as Asked;
+
+const DROP: Expr = Expr::Verdict(crate::facts::Verdict::Drop);
+const ACCEPT: Expr = Expr::Verdict(crate::facts::Verdict::Accept);
+const REJECT: Expr = Expr::Reject(RejectWith::TcpReset);
+
+/// Sources whose first byte is this one (IPv4).
+fn first_byte(byte: u8) -> Vec<Expr> {
+    vec![
+        Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 1 },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![byte] },
+    ]
+}
+
+/// One source address (IPv4).
+fn from(text: &str) -> Vec<Expr> {
+    let IpAddr::V4(address) = fixture::ip(text) else { panic!("{text}") };
+    vec![
+        Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: address.octets().to_vec() },
+    ]
+}
+
+fn and(mut exprs: Vec<Expr>, then: Expr) -> Vec<Expr> {
+    exprs.push(then);
+    exprs
+}
+
+fn limit() -> Expr {
+    Expr::Limit { over: false, text: "3/minute".into() }
+}
+
+fn of(family: TableFamily, chains: Vec<Chain>) -> Table {
+    Table { family, ..table(chains, Vec::new()) }
+}
+
+fn with(tables: Vec<Table>) -> Snapshot {
+    Snapshot { firewall: nft(tables), ..healthy() }
+}
+
+/// Both families in one chain on a hook.
+fn on(hook: Hook, policy: crate::facts::Policy, rules: Vec<Vec<Expr>>) -> Snapshot {
+    with(vec![of(TableFamily::Inet, vec![filter(hook, policy, rules)])])
+}
+
+fn input(rules: Vec<Vec<Expr>>) -> Snapshot {
+    on(Hook::Input, crate::facts::Policy::Accept, rules)
+}
+
+fn four(rules: Vec<Vec<Expr>>) -> Snapshot {
+    with(vec![of(TableFamily::Ip, vec![filter(Hook::Input, crate::facts::Policy::Accept, rules)])])
+}
+
+/// A device chain, of the netdev family.
+fn device(hook: Hook) -> Snapshot {
+    let mut chain = filter(hook, crate::facts::Policy::Accept, vec![vec![DROP]]);
+    chain.base.as_mut().unwrap().devices = vec!["eth0".into()];
+    with(vec![of(TableFamily::Netdev, vec![chain])])
+}
+
+fn bans(addresses: &[&str]) -> Snapshot {
+    let jump = vec![Expr::Verdict(crate::facts::Verdict::Jump("f2b-sshd".into()))];
+    let rules = addresses.iter().map(|a| Rule { handle: None, comment: None, exprs: and(from(a), REJECT) }).collect();
+    let chain = Chain { name: "f2b-sshd".into(), base: None, rules };
+    with(vec![of(TableFamily::Ip, vec![filter(Hook::Input, crate::facts::Policy::Accept, vec![jump]), chain])])
+}
+
+fn hosts(snapshot: Snapshot, allow: &str, deny: &str) -> Snapshot {
+    let file = |path: &str, text: &str| Seen::Present(TextFile { path: path.into(), bytes: text.into() });
+    let lists = Vec::new();
+    Snapshot {
+        wrappers: Wrappers { allow: file("/etc/hosts.allow", allow), deny: file("/etc/hosts.deny", deny), lists },
+        ..snapshot
+    }
+}
+
+fn listening(sockets: Vec<Listener>) -> Snapshot {
+    Snapshot { listeners: Seen::Present(sockets), ..healthy() }
+}
+
+fn broken() -> Snapshot {
+    let mut snapshot = listening(Vec::new());
+    let messages = vec!["/etc/ssh/sshd_config line 3: Bad configuration option: Prot".to_owned()];
+    snapshot.sshd.test = Seen::Present(ConfigTest { passed: false, status: 255, messages });
+    snapshot
+}
+
+fn lost(why: &str) -> Snapshot {
+    let mut snapshot = healthy();
+    snapshot.firewall.nft = Seen::Unreadable(why.into());
+    snapshot.firewall.legacy6 = Seen::Unreadable(why.into());
+    snapshot
+}
+
+fn deaf() -> Snapshot {
+    let ssh = vec![
+        Expr::Meta { dreg: 0, key: MetaKey::L4Proto },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![6] },
+        ACCEPT,
+    ];
+    let mut snapshot = on(Hook::Input, crate::facts::Policy::Drop, vec![ssh]);
+    let Seen::Present(links) = &mut snapshot.net.links else { panic!("no links") };
+    links[0].arp = true;
+    snapshot
+}
+
+fn routes(kind: RouteKind) -> Snapshot {
+    let mut snapshot = healthy();
+    let Seen::Present(all) = &mut snapshot.net.routes else { panic!("no routes") };
+    let new = Route { kind, destination: "10.0.0.0/8".parse().unwrap(), ..all[0].clone() };
+    all.push(new);
+    snapshot
+}
+
+fn at_rest(snapshot: Snapshot) -> Snapshot {
+    Snapshot { at_rest: true, ..snapshot }
+}
+
+fn asked(ports: &[u16], sources: &[&str]) -> Asked {
+    let mut policy = Asked::default();
+    policy.ssh.ports = ports.to_vec();
+    policy.ssh.sources = (!sources.is_empty()).then(|| sources.iter().map(|s| s.parse().unwrap()).collect());
+    policy
+}
+
+/// The verdict, the sentence and the findings; also those of the ports that the policy does not want.
+fn told(policy: &Asked, snapshot: &Snapshot) -> String {
+    let judgement = judge(policy, snapshot);
+    let mut text = format!("{:?}, {:?}: {}\n", judgement.verdict, judgement.symptom, judgement.sentence);
+    for finding in &judgement.findings {
+        text.push_str(&format!("  {:?} {}: {}\n", finding.severity, finding.code, finding.summary));
+    }
+    text
+}
+
+#[test]
+fn a_host_is_told_in_these_words() {
+    use crate::facts::Policy::{Accept, Drop};
+    let everybody = || asked(&[22], &[]);
+    let named = || asked(&[22], &["198.51.100.0/24"]);
+    let redirect = Expr::Nat(Nat {
+        kind: NatKind::Redirect,
+        addr_min: None,
+        addr_max: None,
+        port_min: Some(0),
+        port_max: None,
+        nfproto: 0,
+        flags: 0,
+    });
+    let mut nat =
+        filter(Hook::Prerouting, Accept, vec![vec![Expr::Immediate { dreg: 0, data: vec![8, 174] }, redirect]]);
+    nat.base.as_mut().unwrap().kind = ChainKind::Nat;
+    let opaque = Expr::XtMatch(XtMatch::Unknown { name: "bpf".into() });
+    let restricted = || four(vec![and(first_byte(10), ACCEPT), vec![DROP]]);
+    let mut nowhere = healthy();
+    nowhere.net.addresses = Seen::Unreadable("netlink: no buffer space".into());
+    let nobody = Snapshot { privileged: false, ..healthy() };
+    let scenes: Vec<(&str, Asked, Snapshot)> = vec![
+        ("nothing is the matter", everybody(), healthy()),
+        ("a disk on which nothing is the matter", everybody(), at_rest(healthy())),
+        ("a policy that drops", everybody(), on(Hook::Input, Drop, vec![])),
+        ("the same on a disk", everybody(), at_rest(on(Hook::Input, Drop, vec![]))),
+        ("a rule that drops one family", everybody(), four(vec![vec![DROP]])),
+        ("a rule that rejects", everybody(), input(vec![vec![Expr::Counter], vec![REJECT]])),
+        ("before the routing", everybody(), on(Hook::Prerouting, Accept, vec![vec![DROP]])),
+        ("led elsewhere", everybody(), with(vec![of(TableFamily::Inet, vec![nat])])),
+        ("the answer", everybody(), on(Hook::Output, Drop, vec![])),
+        ("the answer, after the routing", everybody(), on(Hook::Postrouting, Accept, vec![vec![DROP]])),
+        ("at the device", everybody(), device(Hook::Ingress)),
+        ("the answer, at the device", everybody(), device(Hook::Egress)),
+        ("one ban", everybody(), bans(&["203.0.113.9"])),
+        ("three bans", everybody(), bans(&["203.0.113.9", "203.0.113.10", "203.0.113.77"])),
+        ("a ban of somebody named", named(), bans(&["198.51.100.7", "203.0.113.9"])),
+        ("some are let in by one family, all by the other", everybody(), restricted()),
+        ("some are let in by one family, nobody by the other", everybody(), {
+            let mut both = restricted();
+            let Seen::Present(rules) = &mut both.firewall.nft else { panic!("no rules") };
+            rules.tables.push(of(TableFamily::Ip6, vec![filter(Hook::Input, Drop, vec![])]));
+            both
+        }),
+        ("all but a part", everybody(), four(vec![and(first_byte(10), DROP)])),
+        ("named sources are lacking", named(), restricted()),
+        ("two ports, one of them without sshd", asked(&[22, 2222], &[]), healthy()),
+        ("a match that is not known", everybody(), four(vec![vec![opaque, DROP]])),
+        ("a rate", everybody(), four(vec![vec![limit(), ACCEPT], vec![DROP]])),
+        ("rules that cannot be read", everybody(), lost("netlink: operation not permitted")),
+        ("without root's rights", everybody(), nobody),
+        ("no way in", everybody(), nowhere),
+        ("sshd does not run", everybody(), listening(Vec::new())),
+        ("sshd cannot start", everybody(), broken()),
+        ("sshd listens elsewhere", everybody(), listening(vec![socket("127.0.0.1", 22), socket("0.0.0.0", 2222)])),
+        ("four strangers on the port", everybody(), {
+            let owners = (1..5).map(|pid| owner(pid, "nginx", "/usr/sbin/nginx")).collect();
+            listening(vec![Listener { owners: Seen::Present(owners), ..socket("0.0.0.0", 22) }, socket("::", 22)])
+        }),
+        ("nobody knows whose socket it is", everybody(), {
+            let own = |address| Listener { owners: Seen::Present(Vec::new()), ..socket(address, 22) };
+            listening(vec![own("0.0.0.0"), own("::")])
+        }),
+        ("a line of the wrappers", everybody(), hosts(healthy(), "# who\n", "# nobody\nsshd: ALL\n")),
+        ("wrappers for one family", everybody(), hosts(healthy(), "sshd: 10.0.0.0/8\n", "ALL: ALL\n")),
+        (
+            "each gate lets in others",
+            everybody(),
+            hosts(restricted(), "sshd: 192.168.0.0/255.255.0.0 [::]/0\n", "ALL: ALL\n"),
+        ),
+        ("neighbour discovery is dropped", everybody(), deaf()),
+        ("a blackhole", named(), routes(RouteKind::Blackhole)),
+        ("a blackhole for those who are named", asked(&[22], &["10.1.0.0/16"]), routes(RouteKind::Blackhole)),
+        ("answers have no way back", asked(&[22], &["10.1.0.0/16"]), routes(RouteKind::Unreachable)),
+    ];
+    let text: String =
+        scenes.iter().map(|(name, policy, snapshot)| format!("# {name}\n{}", told(policy, snapshot))).collect();
+    insta::assert_snapshot!(text);
+}
+
+/// The sentence ended in "it is not known whether clients can connect: ", and no finding said more.
+#[test]
+fn what_is_not_known_of_a_listener_is_said() {
+    let snapshot = listening(vec![
+        Listener { owners: Seen::Unreadable("read /proc/9: gone".into()), ..socket("::", 22) },
+        socket("0.0.0.0", 22),
+    ]);
+    let judgement = judge(&asked(&[22], &["2001:db8:1::/48"]), &snapshot);
+    let words = "it is not known whether everybody can connect: who holds [::]:22: read /proc/9: gone";
+    assert_eq!(judgement.sentence, format!("it is not known whether clients can connect: {words}"));
+    let said: Vec<_> = judgement.findings.iter().map(|f| (f.code, f.severity, f.summary.as_str())).collect();
+    assert_eq!(said, [("path.unknown", Severity::Warning, words)]);
+}
