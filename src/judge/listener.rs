@@ -411,4 +411,48 @@ mod tests {
         let [finding, ..] = &findings(&Policy::default(), &with(vec![hostile]))[..] else { panic!("a finding") };
         assert!(!finding.summary.contains('\x1b'), "{}", finding.summary);
     }
+
+    #[test]
+    fn programs_that_share_a_port_have_to_serve_all() {
+        let nginx = || owned("0.0.0.0", vec![owner(9, "nginx", "/usr/sbin/nginx")]);
+        assert_eq!(seen(&with(vec![socket("0.0.0.0", 22), nginx()]))[0], "unknown");
+        assert_eq!(seen(&with(vec![socket("0.0.0.0", 22), socket("0.0.0.0", 22)]))[0], "served");
+        // One on the loopback address, or on another port, shares nothing.
+        let loopback = owned("127.0.0.1", vec![owner(9, "nginx", "/usr/sbin/nginx")]);
+        assert_eq!(seen(&with(vec![socket("0.0.0.0", 22), loopback]))[0], "served");
+        assert_eq!(seen(&with(vec![Listener { queued: 5, backlog: 0, ..socket("0.0.0.0", 22) }]))[0], "served");
+    }
+
+    #[test]
+    fn who_takes_a_connection_is_named() {
+        let path = |snapshot: &Snapshot| paths(&Policy::default(), &snapshot.net).remove(0);
+        let named = |sockets| {
+            let snapshot = with(sockets);
+            taker(&path(&snapshot), &snapshot)
+        };
+        assert_eq!(named(vec![socket("0.0.0.0", 22)]).as_deref(), Some("0.0.0.0:22 (sshd, pid 612)"));
+        let closer = owned(V4, vec![owner(0, "nginx", "/usr/sbin/nginx")]);
+        assert_eq!(named(vec![closer, socket("0.0.0.0", 22)]).as_deref(), Some("192.0.2.10:22 (nginx)"));
+        assert_eq!(named(vec![owned("0.0.0.0", Vec::new())]).as_deref(), Some("0.0.0.0:22"));
+        assert_eq!(named(vec![socket("0.0.0.0", 2222)]), None);
+    }
+
+    #[test]
+    fn each_port_that_nobody_serves_is_a_finding_with_who_is_there() {
+        let mut policy = Policy::default();
+        policy.ssh.ports = vec![2022, 2222];
+        let found = findings(&policy, &with(vec![socket("127.0.0.1", 2222), socket("0.0.0.0", 22)]));
+        let told: Vec<_> = found
+            .iter()
+            .map(|f| (f.code, f.evidence["port"].as_u64(), f.evidence["listeners"].as_array().map(Vec::len)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("sshd.listener.none", Some(2022), Some(0)),
+                ("sshd.listener.address", Some(2222), Some(1)),
+                ("sshd.listener.address", Some(2222), Some(1)),
+            ]
+        );
+    }
 }

@@ -133,4 +133,31 @@ mod tests {
         assert_eq!(codes(|r| r.disks = vec![Disk { inodes_total: 0, inodes_free: 0, ..disk() }]), []);
         assert_eq!(codes(|r| r.memory_total = 0), []);
     }
+
+    #[test]
+    fn what_is_wanted_is_enough_and_one_less_is_not() {
+        let of = |disk: Disk| (codes(|r| r.disks = vec![disk.clone()]).len(), is_full(&disk));
+        for (disk, lacks) in [
+            (Disk { available: DISK_WANTED, ..disk() }, false),
+            (Disk { available: DISK_WANTED - 1, ..disk() }, true),
+            (Disk { total: 0, available: 0, ..disk() }, false),
+            (Disk { inodes_free: INODES_WANTED, ..disk() }, false),
+            (Disk { inodes_free: INODES_WANTED - 1, ..disk() }, true),
+        ] {
+            assert_eq!(of(disk.clone()), (usize::from(lacks), lacks), "{disk:?}");
+        }
+        for (conntrack, code) in [
+            ((100, 100), Some("resources.conntrack.full")),
+            ((99, 100), Some("resources.conntrack.low")),
+            ((90, 100), Some("resources.conntrack.low")),
+            ((89, 100), None),
+            ((0, 0), None),
+        ] {
+            let told = codes(|r| r.conntrack = Some(conntrack));
+            assert_eq!(told.first().map(|(code, _)| *code), code, "{conntrack:?}");
+        }
+        assert_eq!(codes(|r| r.memory_available = MEMORY_WANTED), []);
+        assert_eq!(codes(|r| r.memory_available = MEMORY_WANTED - 1).len(), 1);
+        assert_eq!(codes(|r| (r.memory_total, r.memory_available) = (0, 0)), []);
+    }
 }

@@ -65,10 +65,28 @@ fn device(hook: Hook) -> Snapshot {
     with(vec![of(TableFamily::Netdev, vec![chain])])
 }
 
+/// nat leads the port to another one.
+fn led(port: u16) -> Snapshot {
+    let redirect = Expr::Nat(Nat {
+        kind: NatKind::Redirect,
+        addr_min: None,
+        addr_max: None,
+        port_min: Some(0),
+        port_max: None,
+        nfproto: 0,
+        flags: 0,
+    });
+    let rules = vec![vec![Expr::Immediate { dreg: 0, data: port.to_be_bytes().into() }, redirect]];
+    let mut nat = filter(Hook::Prerouting, crate::facts::Policy::Accept, rules);
+    nat.base.as_mut().unwrap().kind = ChainKind::Nat;
+    with(vec![of(TableFamily::Inet, vec![nat])])
+}
+
 fn bans(addresses: &[&str]) -> Snapshot {
     let jump = vec![Expr::Verdict(crate::facts::Verdict::Jump("f2b-sshd".into()))];
-    let rules = addresses.iter().map(|a| Rule { handle: None, comment: None, exprs: and(from(a), REJECT) }).collect();
-    let chain = Chain { name: "f2b-sshd".into(), base: None, rules };
+    let mut chain =
+        filter(Hook::Input, crate::facts::Policy::Accept, addresses.iter().map(|a| and(from(a), REJECT)).collect());
+    (chain.name, chain.base) = ("f2b-sshd".into(), None);
     with(vec![of(TableFamily::Ip, vec![filter(Hook::Input, crate::facts::Policy::Accept, vec![jump]), chain])])
 }
 
@@ -145,18 +163,6 @@ fn a_host_is_told_in_these_words() {
     use crate::facts::Policy::{Accept, Drop};
     let everybody = || asked(&[22], &[]);
     let named = || asked(&[22], &["198.51.100.0/24"]);
-    let redirect = Expr::Nat(Nat {
-        kind: NatKind::Redirect,
-        addr_min: None,
-        addr_max: None,
-        port_min: Some(0),
-        port_max: None,
-        nfproto: 0,
-        flags: 0,
-    });
-    let mut nat =
-        filter(Hook::Prerouting, Accept, vec![vec![Expr::Immediate { dreg: 0, data: vec![8, 174] }, redirect]]);
-    nat.base.as_mut().unwrap().kind = ChainKind::Nat;
     let opaque = Expr::XtMatch(XtMatch::Unknown { name: "bpf".into() });
     let restricted = || four(vec![and(first_byte(10), ACCEPT), vec![DROP]]);
     let mut nowhere = healthy();
@@ -170,7 +176,7 @@ fn a_host_is_told_in_these_words() {
         ("a rule that drops one family", everybody(), four(vec![vec![DROP]])),
         ("a rule that rejects", everybody(), input(vec![vec![Expr::Counter], vec![REJECT]])),
         ("before the routing", everybody(), on(Hook::Prerouting, Accept, vec![vec![DROP]])),
-        ("led elsewhere", everybody(), with(vec![of(TableFamily::Inet, vec![nat])])),
+        ("led elsewhere", everybody(), led(2222)),
         ("the answer", everybody(), on(Hook::Output, Drop, vec![])),
         ("the answer, after the routing", everybody(), on(Hook::Postrouting, Accept, vec![vec![DROP]])),
         ("at the device", everybody(), device(Hook::Ingress)),
@@ -211,6 +217,40 @@ fn a_host_is_told_in_these_words() {
             everybody(),
             hosts(restricted(), "sshd: 192.168.0.0/255.255.0.0 [::]/0\n", "ALL: ALL\n"),
         ),
+        ("led to a port of sshd's", everybody(), {
+            let mut snapshot = led(2222);
+            snapshot.sshd.settings = Seen::Present(Settings { ports: vec![22, 2222], ..Settings::default() });
+            let all = ["0.0.0.0", "::"].into_iter().flat_map(|a| [socket(a, 22), socket(a, 2222)]);
+            snapshot.listeners = Seen::Present(all.collect());
+            snapshot
+        }),
+        ("led to another's port", everybody(), {
+            let mut snapshot = led(8080);
+            let others = ["0.0.0.0", "::"].map(|a| Listener {
+                owners: Seen::Present(vec![owner(9, "nginx", "/usr/sbin/nginx")]),
+                ..socket(a, 8080)
+            });
+            let Seen::Present(all) = &mut snapshot.listeners else { panic!("no listeners") };
+            all.extend(others);
+            snapshot
+        }),
+        ("lines that sshd does not take", everybody(), {
+            let mut snapshot = broken();
+            let bytes = b"Port 22\n# a note\n  Prot 23\nUseDNS maybe\n".to_vec();
+            snapshot.sshd.files.config = vec![
+                TextFile { path: "/etc/ssh/sshd_config.d/x.conf".into(), bytes: b"a\nb\nc\n".to_vec() },
+                TextFile { path: "/etc/ssh/sshd_config".into(), bytes },
+            ];
+            let Seen::Present(test) = &mut snapshot.sshd.test else { panic!("no test") };
+            test.messages.push("/etc/ssh/sshd_config line 4: unsupported option \"maybe\".".into());
+            snapshot
+        }),
+        ("sshd is configured for another port", everybody(), {
+            let mut snapshot = healthy();
+            let listen = vec![(fixture::ip("192.0.2.10"), 2022)];
+            snapshot.sshd.settings = Seen::Present(Settings { ports: vec![2222], listen, ..Settings::default() });
+            snapshot
+        }),
         ("neighbour discovery is dropped", everybody(), deaf()),
         ("a blackhole", named(), routes(RouteKind::Blackhole)),
         ("a blackhole for those who are named", asked(&[22], &["10.1.0.0/16"]), routes(RouteKind::Blackhole)),
@@ -233,4 +273,52 @@ fn what_is_not_known_of_a_listener_is_said() {
     assert_eq!(judgement.sentence, format!("it is not known whether clients can connect: {words}"));
     let said: Vec<_> = judgement.findings.iter().map(|f| (f.code, f.severity, f.summary.as_str())).collect();
     assert_eq!(said, [("path.unknown", Severity::Warning, words)]);
+}
+
+fn net4(text: &str) -> AddrSet {
+    AddrSet::net(text.parse().unwrap())
+}
+
+#[test]
+fn what_becomes_of_a_first_connection_is_said_as_far_as_it_is_sure() {
+    let words = |admitted: &[&str], blocked: &[&str]| {
+        let all = |nets: &[&str]| nets.iter().fold(AddrSet::empty(Family::Ipv4), |all, net| all.union(&net4(net)));
+        let mut open = Open::new(net4("10.0.0.0/8"), "a rate".into(), Blame::gate(Gate::Firewall, "t"));
+        open.first = First::among(&open.sources, &all(admitted), &all(blocked));
+        open.first_words()
+    };
+    let (low, high) = ("10.0.0.0/9", "10.128.0.0/9");
+    assert_eq!(words(&[], &[]), None);
+    assert_eq!(words(&["10.0.0.0/8"], &[]).unwrap(), "a first connection gets in");
+    assert_eq!(words(&[], &["10.0.0.0/8"]).unwrap(), "a first connection is blocked (port knocking?)");
+    assert_eq!(words(&[low], &[]).unwrap(), "a first connection gets in from 10.0.0.0/9");
+    assert_eq!(words(&[], &[high]).unwrap(), "a first connection is blocked from 10.128.0.0/9");
+    assert_eq!(
+        words(&[low], &[high]).unwrap(),
+        "a first connection gets in from 10.0.0.0/9, and is blocked from 10.128.0.0/9"
+    );
+}
+
+#[test]
+fn the_parts_of_a_verdict_stay_disjoint_and_none_is_empty() {
+    let path = paths(&Asked::default(), &healthy().net).remove(0);
+    let by = || Blame::gate(Gate::Firewall, "t");
+    let open = |net: &str| Open::new(net4(net), "a rate".into(), by());
+    let mut limits = PathVerdict::open(path.clone());
+    limits.admitted.subtract(&net4("10.0.0.0/8"));
+    limits.conditional.push(open("10.0.0.0/8"));
+    let mut whole = PathVerdict::open(path.clone());
+    whole.then(&limits);
+    assert_eq!((&whole.admitted, &whole.conditional), (&limits.admitted, &limits.conditional));
+    // The same again takes nothing from anybody.
+    whole.then(&limits);
+    assert_eq!((&whole.admitted, &whole.conditional), (&limits.admitted, &limits.conditional));
+    let mut doubts = PathVerdict::open(path);
+    doubts.doubt(&net4("10.0.0.0/8"), "a file".into(), by());
+    whole.then(&doubts);
+    assert_eq!(whole.conditional, []);
+    assert_eq!(whole.unknown.iter().map(|o| o.sources.to_string()).collect::<Vec<_>>(), ["10.0.0.0/8"]);
+    whole.block(&net4("10.0.0.0/8"), Symptom::TimedOut, by());
+    assert_eq!(whole.unknown, []);
+    assert_eq!(whole.blocked_sources(), net4("10.0.0.0/8"));
 }

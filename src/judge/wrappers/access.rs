@@ -233,7 +233,8 @@ impl Walk<'_> {
             return Tri::No;
         }
         let Some((address, _)) = self.request.server else {
-            return Tri::from(self.host_of_nobody(host));
+            // Neither address nor name are known.
+            return Tri::from(pattern::string(host, UNKNOWN));
         };
         let matched = pattern::host(host, self.request);
         match (matched.yes.contains(address), matched.maybe.contains(address)) {
@@ -248,15 +249,6 @@ impl Walk<'_> {
             Some(port) => Tri::from(self.request.server.is_some_and(|(_, own)| own == port)),
             None => Tri::from(pattern::string(token, self.request.daemon)),
         }
-    }
-
-    /// A host pattern where neither address nor name are known.
-    fn host_of_nobody(&self, token: &[u8]) -> bool {
-        !matches!(token, [b'@' | b'/', ..])
-            && !token.eq_ignore_ascii_case(b"KNOWN")
-            && !token.eq_ignore_ascii_case(b"LOCAL")
-            && !token.contains(&b'/')
-            && pattern::string(token, UNKNOWN)
     }
 
     fn client(&self, token: &[u8]) -> Matched {

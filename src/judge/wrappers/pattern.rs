@@ -92,6 +92,8 @@ impl Matched {
             (Some(a), Some(b)) => Some(if a.few && !b.few { b } else { a }),
             (a, b) => a.or(b),
         };
+        // On what nothing depends any more is no doubt: `ALL` is also the name of nobody.
+        self.why = self.why.filter(|_| !self.maybe.is_empty());
         self
     }
 

@@ -181,6 +181,168 @@ fn odd_lines_are_named() {
     assert_eq!(codes(&host("sshd: 10. : bogus\n", "")), [("wrappers.option.bad", Severity::Warning)]);
 }
 
+/// hosts_options(5), and what the options are read with in options.c.
+#[test]
+fn options_are_taken_or_refused_by_their_values() {
+    let taken = [
+        "nice",
+        "nice 5",
+        "nice=-7",
+        "rfc931",
+        "rfc931 5",
+        "severity info",
+        "severity auth.info",
+        "severity LOCAL7.Crit",
+        "umask 022",
+        "umask 777",
+        "umask 00777",
+        "linger 0",
+        "linger +3",
+        "setenv A b=c",
+        "keepalive",
+        "banners /x",
+    ];
+    for option in taken {
+        assert_eq!(options::effect(option.as_bytes()), options::Effect::File, "{option}");
+    }
+    let refused = [
+        "nice x",
+        "rfc931 0",
+        "rfc931 -1",
+        "rfc931 x",
+        "severity auth",
+        "severity auth.none",
+        "severity none.info",
+        "umask 1000",
+        "umask -1",
+        "umask 8",
+        "umask",
+        "linger -1",
+        "linger x",
+        "linger",
+        "setenv A=B c",
+        "keepalive yes",
+        "allow : keepalive",
+        "=x",
+    ];
+    for option in refused {
+        let effect = options::effect(option.as_bytes());
+        assert!(matches!(effect, options::Effect::Error(_)), "{option}: {effect:?}");
+    }
+}
+
+/// hosts_access(5), "Patterns".
+#[test]
+fn a_pattern_matches_a_text() {
+    for (pattern, text, wanted) in [
+        (".tue.nl", "wzv.win.tue.nl", true),
+        (".tue.nl", ".tue.nl", false),
+        (".tue.nl", "wzv.win.tue.be", false),
+        ("131.155.", "131.155.1.2", true),
+        ("131.155.", "131.15.1.2", false),
+        ("ALL", "anything", true),
+        ("KNOWN", "host.example", true),
+        ("KNOWN", "unknown", false),
+        ("[2001:db8::1]", "2001:db8:0::1", true),
+        ("[2001:db8::1]", "2001:db8::2", false),
+        ("[2001:db8::1]", "host.example", false),
+        ("192.0.2.7", "::ffff:192.0.2.7", true),
+        ("SSHD", "sshd", true),
+        ("ssh", "sshd", false),
+    ] {
+        assert_eq!(pattern::string(pattern.as_bytes(), text.as_bytes()), wanted, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn a_wildcard_over_ipv6_is_a_prefix_or_left_open() {
+    let of = |client: &str| {
+        // In a line a `:` would end the clients: such patterns stand in lists of their own.
+        let mut snapshot = host("sshd: /etc/clients\n", "ALL: ALL\n");
+        snapshot.wrappers.lists = vec![("/etc/clients".into(), Seen::Present(client.as_bytes().to_vec()))];
+        let verdict = gate(Family::Ipv6, &snapshot);
+        (verdict.admitted.words().join(" "), verdict.unknown_sources().is_full())
+    };
+    let sure = |text: &str| (text.to_owned(), false);
+    let open = || (String::new(), true);
+    for (pattern, wanted) in [
+        ("*", sure("::/0")),
+        ("2001:*", sure("2001::/16")),
+        ("2001:2:*", sure("2001:2::/32")),
+        ("1:2:3:4:5:6:*", sure("1:2:3:4:5:6::/96")),
+        ("[2001:db8::9]", sure("2001:db8::9")),
+        // No text of an address begins like that.
+        ("12345*", sure("")),
+        ("12345:*", sure("")),
+        ("192.168.*", sure("")),
+        // What is left open: a group that may be longer or is written in another way, and what is no prefix.
+        ("1234*", open()),
+        ("2001:2*", open()),
+        ("2001:02:*", open()),
+        ("2001:0:*", open()),
+        ("2001:*:1", open()),
+        ("2001:?", open()),
+        ("1:2:3:4:5:6:7:*", open()),
+        ("1:2:3:4:5:6:7:8:9:*", open()),
+    ] {
+        assert_eq!(of(pattern), wanted, "{pattern}");
+    }
+}
+
+#[test]
+fn the_reason_is_that_of_the_first_pattern_on_which_it_depends() {
+    let reason = |allow: &str| gate4(allow, "ALL: ALL\n").unknown[0].reason.clone();
+    assert_eq!(reason("sshd: .a.example .b.example\n"), "whether the client's name in DNS matches .a.example");
+    assert_eq!(reason("sshd: @trusted\n"), "netgroup @trusted is not looked up");
+    assert_eq!(reason("sshd: LOCAL\n"), "whether the client's name has no dot (LOCAL)");
+    let two = gate4("sshd: 10. : aclexec /bin/a\nsshd: 11. : aclexec /bin/b\n", "ALL: ALL\n");
+    let told: Vec<_> = two.unknown.iter().map(|o| (o.sources.to_string(), o.reason.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            ("10.0.0.0/8".to_owned(), "what the command `/bin/a` says"),
+            ("11.0.0.0/8".to_owned(), "what the command `/bin/b` says"),
+        ]
+    );
+}
+
+#[test]
+fn a_doubt_about_many_is_not_made_one_about_few() {
+    for deny in ["ALL: .evil.example KNOWN\n", "ALL: .evil.example\nALL: KNOWN\n"] {
+        assert!(gate4("", deny).unknown_sources().is_full(), "{deny}");
+    }
+    assert!(gate4("sshd: .example.com : user nobody\n", "").unknown_sources().is_full());
+    let but = gate4("", "ALL: 203.0.113.9 EXCEPT 203.0.113.10\n");
+    assert!(!but.blocked[0].by.respected, "more than single addresses");
+}
+
+/// It was taken for a line that bars the few whose name is "ALL": everybody was said to get in.
+#[test]
+fn all_but_those_of_a_name_are_not_few() {
+    let verdict = gate4("", "ALL: ALL EXCEPT .good.example\n");
+    assert!(verdict.reachable().is_empty() && verdict.unknown_sources().is_full(), "{verdict:?}");
+    assert_eq!(verdict.unknown[0].reason, "whether the client's name in DNS matches .good.example");
+}
+
+/// tcpdmatch(8) finds no name and no netgroup, and runs no command.
+#[test]
+fn one_client_is_judged_as_tcpdmatch_does() {
+    for (allow, wanted) in [
+        ("sshd: KNOWN\n", Answer::Denied),
+        ("sshd: LOCAL\n", Answer::Denied),
+        ("sshd: @trusted\n", Answer::Denied),
+        ("sshd: UNKNOWN\n", Answer::Granted),
+        ("sshd: ALL : aclexec /bin/false\n", Answer::Granted),
+        ("sshd@unknown: ALL\n", Answer::Granted),
+        ("sshd@KNOWN: ALL\n", Answer::Denied),
+        ("sshd@LOCAL: ALL\n", Answer::Denied),
+        ("sshd@10.0.0.9: ALL\n", Answer::Denied),
+        ("sshd@10.0.0.0/8: ALL\n", Answer::Denied),
+    ] {
+        assert_eq!(dry_run(&host(allow, "ALL: ALL\n").wrappers, ip("10.0.0.1")), wanted, "{allow}");
+    }
+}
+
 #[test]
 fn a_long_list_of_bans_is_read() {
     let deny: String =
