@@ -218,4 +218,6 @@ impl Draft {
 }
 
 #[cfg(test)]
+mod scenes;
+#[cfg(test)]
 mod tests;
