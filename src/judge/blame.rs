@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::{
-    Blame, Blocked, Demand, Doubtful, Finding, Gate, Intent, Open, PathGates, PathVerdict, Severity, Standing, Symptom,
-    Verdict,
+    Blame, Blocked, Demand, Details, Doubtful, Finding, Gate, Intent, Open, Path, PathGates, PathVerdict, Severity,
+    Standing, Symptom, Verdict,
 };
 use crate::facts::{AddrSet, Family, Hook, escape};
 
@@ -74,10 +74,9 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
             let place = last
                 .unwrap_or_else(|| *places.entry((&by.place, by.respected, blocked.symptom)).or_insert(meant.len()));
             if place == meant.len() {
-                meant.push(Meant { blocked, rules: 0, ranges: Vec::new() });
-            }
-            if let Some(meant) = meant.get_mut(place) {
-                meant.rules += 1;
+                meant.push(Meant { blocked, sources: outside, further: 0, ranges: Vec::new() });
+            } else if let Some(meant) = meant.get_mut(place) {
+                meant.further += 1;
                 meant.ranges.extend(outside.ranges());
             }
             continue;
@@ -89,15 +88,15 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
             escape(&verdict.path.interface),
             cause(blocked),
         );
-        let evidence = evidence(demand, verdict, blocked, &blocked.sources);
+        let evidence = evidence(demand, verdict, blocked, blocked.sources.clone());
         out.add(Finding { code, severity: Severity::Critical, summary, evidence, mendable: false, mend: None });
     }
-    for Meant { blocked, rules, ranges } in meant {
-        let sources = AddrSet::of(demand.family, ranges);
+    for Meant { blocked, mut sources, further, ranges } in meant {
+        sources.union_with(&AddrSet::of(demand.family, ranges));
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
-        let cause = match rules {
-            1 => cause(blocked),
-            n => format!("{n} rules of {}", escape(&blocked.by.place)),
+        let cause = match further {
+            0 => cause(blocked),
+            n => format!("{} rules of {}", n + 1, escape(&blocked.by.place)),
         };
         let meant = if blocked.by.respected { "a ban, taken as meant" } else { "taken as meant" };
         let summary = format!(
@@ -105,16 +104,18 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
             symptom_words(blocked.symptom),
             escape(&verdict.path.interface),
         );
-        let evidence = evidence(demand, verdict, blocked, &sources);
+        let evidence = evidence(demand, verdict, blocked, sources);
         out.add(Finding { code, severity: Severity::Info, summary, evidence, mendable: false, mend: None });
     }
 }
 
 /// What the rules of one place do to sources of whom that is taken as meant.
 struct Meant<'a> {
-    /// The first of them.
+    /// What the first of them does.
     blocked: &'a Blocked,
-    rules: usize,
+    sources: AddrSet,
+    /// How many there are beside it, and what they do it to.
+    further: usize,
     ranges: Vec<(u128, u128)>,
 }
 
@@ -126,10 +127,15 @@ impl Meant<'_> {
     }
 }
 
-fn evidence(demand: &Demand, verdict: &PathVerdict, blocked: &Blocked, sources: &AddrSet) -> serde_json::Value {
-    json!({
-        "family": demand.family, "port": demand.port, "interface": verdict.path.interface,
-        "sources": sources, "by": blocked.by, "via": blocked.by.via,
+fn evidence(demand: &Demand, verdict: &PathVerdict, blocked: &Blocked, sources: AddrSet) -> Details {
+    let Path { family, port, ref interface, .. } = verdict.path;
+    debug_assert_eq!((family, port), (demand.family, demand.port));
+    let (interface, by) = (interface.clone(), blocked.by.clone());
+    Details::later(move || {
+        json!({
+            "family": family, "port": port, "interface": interface,
+            "sources": sources, "by": by, "via": by.via,
+        })
     })
 }
 
@@ -145,10 +151,15 @@ fn open_findings(demand: &Demand, verdict: &PathVerdict, out: &mut Merged) {
             _ => format!(" (in {})", escape(&by.place)),
         };
         let summary = format!("{verb} {sources} can connect: {}{place}{first_words}", escape(reason));
-        let mut evidence = json!({"family": demand.family, "port": demand.port, "sources": sources, "by": by});
-        if let Some(first) = first {
-            evidence["first"] = json!(first);
-        }
+        let (family, port) = (demand.family, demand.port);
+        let (sources, by, first) = (sources.clone(), by.clone(), first.clone());
+        let evidence = Details::later(move || {
+            let mut evidence = json!({"family": family, "port": port, "sources": sources, "by": by});
+            if let Some(first) = &first {
+                evidence["first"] = json!(first);
+            }
+            evidence
+        });
         // Without a rule to point at nothing has been looked at: as bad as it gets short of a lock-out.
         out.add(Finding { code, severity, summary, evidence, mendable: false, mend: None });
     }
@@ -171,7 +182,8 @@ fn neighbour_findings(demand: &Demand, intent: &Intent, gates: &PathGates, out: 
             escape(&open.by.place)
         );
         let evidence =
-            json!({"family": demand.family, "interface": gates.whole.path.interface, "sources": wanted, "by": open.by});
+            json!({"family": demand.family, "interface": gates.whole.path.interface, "sources": wanted, "by": open.by})
+                .into();
         out.add(Finding { code, severity, summary, evidence, mendable: false, mend: None });
     }
 }
@@ -184,7 +196,7 @@ fn left_alone(demand: &Demand, gate: Gate) -> Finding {
             "nobody gets in by {}, while the other family is restricted to some: whom to let in, only the policy's sources can say",
             demand.family
         ),
-        evidence: json!({"family": demand.family, "port": demand.port}),
+        evidence: json!({"family": demand.family, "port": demand.port}).into(),
         mendable: false,
         mend: None,
     }
@@ -198,7 +210,7 @@ fn disjoint(demand: &Demand) -> Finding {
             "firewall, listener and wrappers each let somebody in by {}, but nobody passes all of them: whom to let in, only the policy's sources can say",
             demand.family
         ),
-        evidence: json!({"family": demand.family, "port": demand.port}),
+        evidence: json!({"family": demand.family, "port": demand.port}).into(),
         mendable: false,
         mend: None,
     }

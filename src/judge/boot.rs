@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Finding, Intent, PathGates, Severity, behind_nothing, blame, firewall, paths};
+use super::{Details, Finding, Intent, PathGates, Severity, behind_nothing, blame, firewall, paths};
 use crate::facts::{AtBoot, Firewall, Firewalld, Loader, Maker, RuleRef, Snapshot, Table, Zone, escape};
 use crate::policy::{Mode, Policy};
 
@@ -76,7 +76,7 @@ fn made(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
             ),
         };
         let evidence = json!({"unit": unit, "file": file, "accept": accept});
-        Finding { code: "boot.made", severity, summary: words, evidence, mendable: false, mend: None }
+        Finding { code: "boot.made", severity, summary: words, evidence: evidence.into(), mendable: false, mend: None }
     };
     snapshot.boot.makers.iter().map(finding).collect()
 }
@@ -112,7 +112,7 @@ fn reverse_path(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
                 code: "boot.route.rp-filter",
                 severity: Severity::Warning,
                 summary,
-                evidence,
+                evidence: evidence.into(),
                 mendable: false,
                 mend: None,
             });
@@ -121,8 +121,15 @@ fn reverse_path(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     out
 }
 
-fn unknown(summary: String, evidence: serde_json::Value) -> Finding {
-    Finding { code: "boot.unknown", severity: Severity::Warning, summary, evidence, mendable: false, mend: None }
+fn unknown(summary: String, evidence: impl Into<Details>) -> Finding {
+    Finding {
+        code: "boot.unknown",
+        severity: Severity::Warning,
+        summary,
+        evidence: evidence.into(),
+        mendable: false,
+        mend: None,
+    }
 }
 
 /// What a finding about the rules of now becomes where they are those of the next boot.
@@ -180,7 +187,7 @@ fn lost(policy: &Policy, snapshot: &Snapshot, firewalld: &Firewalld) -> Vec<Find
                 code: "boot.firewalld.lost",
                 severity: Severity::Warning,
                 summary: words,
-                evidence,
+                evidence: evidence.into(),
                 mendable: false,
                 mend: None,
             });

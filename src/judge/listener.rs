@@ -61,7 +61,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
                     code,
                     severity: Severity::Critical,
                     summary: words,
-                    evidence,
+                    evidence: evidence.into(),
                     mendable: false,
                     mend: None,
                 };

@@ -6,6 +6,7 @@
 mod admitted;
 pub mod blame;
 pub mod boot;
+mod details;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod intent;
@@ -20,6 +21,7 @@ pub mod wrappers;
 mod written;
 
 pub use admitted::{AdmittedError, admitted};
+pub use details::Details;
 pub use intent::*;
 pub use paths::paths;
 pub use sshd::socket::in_charge;
@@ -195,7 +197,7 @@ fn no_path(snapshot: &Snapshot) -> Finding {
         code: "path.none",
         severity: Severity::Critical,
         summary,
-        evidence: json!({"addresses": net.addresses.present()}),
+        evidence: json!({"addresses": net.addresses.present()}).into(),
         mendable: false,
         mend: None,
     }
@@ -217,7 +219,7 @@ fn netfilter_findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
                 escape(&outside.place),
                 escape(&outside.detail)
             ),
-            evidence: json!(outside),
+            evidence: json!(outside).into(),
             mendable: false,
             mend: None,
         });
@@ -227,7 +229,7 @@ fn netfilter_findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
             code: "path.unprivileged",
             severity: Severity::Warning,
             summary: "not all could be read without root's rights; run it as root".to_owned(),
-            evidence: json!({}),
+            evidence: json!({}).into(),
             mendable: false,
             mend: None,
         });

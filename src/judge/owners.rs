@@ -31,7 +31,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
 }
 
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
-    Finding { code, severity, summary, evidence, mendable: false, mend: None }
+    Finding { code, severity, summary, evidence: evidence.into(), mendable: false, mend: None }
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ fn lacks_inodes(disk: &Disk) -> bool {
 }
 
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
-    Finding { code, severity, summary, evidence, mendable: false, mend: None }
+    Finding { code, severity, summary, evidence: evidence.into(), mendable: false, mend: None }
 }
 
 #[cfg(test)]

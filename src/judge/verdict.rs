@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use serde_json::Value;
+
+use super::details::Details;
 
 use crate::facts::{AddrSet, Family, Hook, RuleRef, Words};
 
@@ -303,7 +304,7 @@ pub struct Finding {
     pub severity: Severity,
     /// One sentence, host text escaped.
     pub summary: String,
-    pub evidence: Value,
+    pub evidence: Details,
     pub mendable: bool,
     /// What `repair` would do, in words; filled in by the planner.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -24,7 +24,7 @@ pub fn mark(snapshot: &Snapshot, findings: &mut [Finding]) {
         if let Some(says) = &says {
             finding.summary.push_str(&format!("; {} says of itself `{}`", escape(&file), escape(says)));
         }
-        if let Value::Object(evidence) = &mut finding.evidence {
+        if let Value::Object(evidence) = &mut *finding.evidence {
             evidence.insert("written".to_owned(), json!({"file": file, "at": at, "says": says}));
         }
     }

@@ -38,7 +38,7 @@ const CODES: [&str; 26] = [
 ];
 
 fn finding(code: &'static str, severity: Severity, evidence: Value) -> Finding {
-    Finding { code, severity, summary: String::new(), evidence, mendable: false, mend: None }
+    Finding { code, severity, summary: String::new(), evidence: evidence.into(), mendable: false, mend: None }
 }
 
 /// The evidence that all these steps are about, and evidence that none of them is about.

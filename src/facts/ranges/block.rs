@@ -83,7 +83,10 @@ pub fn join(out: &mut Vec<Block>, mut run: &[Range]) {
             return;
         }
     }
-    out.extend(Block::of(run.to_vec()));
+    // Where others stand before it, more will come.
+    let mut own = Vec::with_capacity(if out.is_empty() { run.len() } else { BLOCK.max(run.len()) });
+    own.extend_from_slice(run);
+    out.extend(Block::of(own));
 }
 
 /// Adds a block at the end, as it is where that leaves no small ones.
@@ -147,6 +150,14 @@ impl<'r> Cursor<'r> {
             other.leave_block();
         }
         same
+    }
+
+    /// Gives a block that both have.
+    pub fn give_shared(&mut self, other: &mut Cursor<'_>, out: &mut Vec<Block>) -> bool {
+        let block = self.blocks.first();
+        let shared = self.skip_shared(other);
+        block.filter(|_| shared).into_iter().for_each(|block| share(out, block));
+        shared
     }
 
     /// Gives a whole block that ends before what comes next of the other.

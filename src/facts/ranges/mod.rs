@@ -34,7 +34,7 @@ impl Ranges {
                 Some((_, end)) if end.saturating_add(1) >= first => *end = last.max(*end),
                 _ => {
                     if run.len() == BLOCK {
-                        blocks.extend(Block::of(std::mem::take(&mut run)));
+                        blocks.extend(Block::of(std::mem::replace(&mut run, Vec::with_capacity(BLOCK))));
                     }
                     run.push((first, last));
                 }
@@ -172,8 +172,27 @@ impl Ranges {
                 return Ranges::One(one);
             }
         }
+        // A few are looked up; of two that are alike in size both are gone through.
+        if few.len() >= BLOCK && few.len() >= many.len() / 8 {
+            return few.meet(many);
+        }
         let mut out = Vec::new();
         few.iter().for_each(|(first, last)| many.give_within(first, last, &mut out));
+        Ranges::of(out)
+    }
+
+    fn meet(&self, other: &Ranges) -> Ranges {
+        let (mut own, mut others) = (Cursor::of(self.parts().1), Cursor::of(other.parts().1));
+        let mut out = Vec::new();
+        while let (Some((a, b)), Some((c, d))) = (own.next(), others.next()) {
+            if own.give_shared(&mut others, &mut out) {
+                continue;
+            }
+            if a.max(c) <= b.min(d) {
+                join(&mut out, &[(a.max(c), b.min(d))]);
+            }
+            if b < d { own.step() } else { others.step() }
+        }
         Ranges::of(out)
     }
 

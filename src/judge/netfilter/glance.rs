@@ -103,6 +103,7 @@ impl<'a> Digest<'a> {
     pub fn of(known: &Known<'a>, rules: &Rules<'a>) -> Digest<'a> {
         let mut digest = Digest { tests: Vec::new(), rules: Vec::with_capacity(known.chain.rules.len() + 1) };
         let mut sources = rules.sources.borrow_mut();
+        let mut slow = Vec::new();
         for rule in known.chain.rules.iter() {
             let tests = digest.tests.len() as u32;
             let mut reader = Reader {
@@ -110,11 +111,13 @@ impl<'a> Digest<'a> {
                 rules,
                 sources: &mut sources,
                 tests: &mut digest.tests,
+                slow: &mut slow,
                 held: None,
                 tested: true,
                 all: true,
             };
             let deed = reader.read(rule);
+            digest.tests.append(&mut slow);
             digest.rules.push(Digested { tests, deed, sets: rule.sets().next().is_some() });
         }
         digest.rules.push(Digested { tests: digest.tests.len() as u32, deed: None, sets: false });
@@ -142,6 +145,8 @@ struct Reader<'r, 'a> {
     rules: &'r Rules<'a>,
     sources: &'r mut Vec<Source>,
     tests: &'r mut Vec<Test<'a>>,
+    /// Those that take longer: they come after the others.
+    slow: &'r mut Vec<Test<'a>>,
     /// The register that was loaded last, and the place of what is in it.
     held: Option<(Reg, u8)>,
     /// Whether that has been tested: a load that breaks the rule is seen by its test alone.
@@ -191,7 +196,7 @@ impl<'a> Reader<'_, 'a> {
                         self.protocol(op, *proto);
                     }
                     if rest | !self.address(src, true) | !self.address(dst, false) {
-                        self.tests.push(Test::Xt(found));
+                        self.slow.push(Test::Xt(found));
                         self.all = false;
                     }
                 }
@@ -318,7 +323,7 @@ impl<'a> Reader<'_, 'a> {
                     }
                 }
             }
-            _ => self.tests.push(Test::Xt(found)),
+            _ => self.slow.push(Test::Xt(found)),
         }
     }
 }

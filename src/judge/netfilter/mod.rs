@@ -108,9 +108,12 @@ fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     let mut blocked = Blocks::default();
     let mut doubtful = Vec::new();
     for end in ends {
-        match (end.fate, &end.by) {
-            _ if !end.doubts.is_empty() => doubtful.push(end),
-            (Fate::Blocked(symptom), Some(by)) => blocked.add(end.sources, symptom, by.clone()),
+        if !end.doubts.is_empty() {
+            doubtful.push(end);
+            continue;
+        }
+        match (end.fate, end.by) {
+            (Fate::Blocked(symptom), Some(by)) => blocked.add(end.sources, symptom, by),
             _ => out.admitted.absorb(end.sources),
         }
     }
@@ -184,6 +187,11 @@ struct Blocks {
 impl Blocks {
     fn add(&mut self, sources: AddrSet, symptom: Symptom, by: Arc<Blame>) {
         if sources.is_empty() {
+            return;
+        }
+        // Nobody else is blocked by what nobody else holds.
+        if by.rule_ref.is_some() && Arc::strong_count(&by) == 1 {
+            self.list.push((sources, symptom, by));
             return;
         }
         let key = (symptom, Arc::as_ptr(&by));

@@ -64,7 +64,12 @@ struct Call {
     via: Arc<[RuleRef]>,
     /// Whether one of the chains, or the table, is one that the policy respects.
     respected: bool,
+    /// The blames that have been made, in order: a rule may end the way of many forks.
+    blames: Vec<(Blamed, Arc<Blame>)>,
 }
+
+/// The index of a rule, and whether the verdict is about single sources.
+type Blamed = (Option<usize>, bool);
 
 /// The call in which that stands, if any, the index of the rule there, and the chain that it calls; of a base chain the hook.
 type Calling = (Option<(usize, Option<usize>)>, *const Chain, Hook);
@@ -88,9 +93,6 @@ pub struct Walk<'a> {
     budget: u64,
     calls: Vec<Call>,
     called: HashMap<Calling, usize>,
-    /// Those that have been made, by their call, the index in its chain, and whether the verdict is about single sources: a rule
-    /// may end the way of many forks.
-    blames: HashMap<(usize, Option<usize>, bool), Arc<Blame>>,
 }
 
 /// Where forks go that do not reach the next rule.
@@ -120,7 +122,6 @@ impl<'a> Walk<'a> {
             budget: BUDGET + rules.count() as u64 * BUDGET_PER_RULE,
             calls: Vec::new(),
             called: HashMap::new(),
-            blames: HashMap::new(),
         }
     }
 
@@ -397,12 +398,20 @@ impl<'a> Walk<'a> {
         let (Some(call), Some(site)) = (self.standing(), self.stack.last().copied()) else {
             return Arc::new(Blame::gate(Gate::Route, ""));
         };
-        let made = (call, site.index, everybody);
-        if let Some(known) = self.blames.get(&made) {
+        let blamed = (site.index, everybody);
+        let made = self.calls.get(call).map(|call| call.blames.as_slice()).unwrap_or_default();
+        // Mostly it comes after all others.
+        let place = match made.last() {
+            Some((last, _)) if *last >= blamed => made.binary_search_by_key(&blamed, |(made, _)| *made),
+            _ => Err(made.len()),
+        };
+        if let Some((_, known)) = place.ok().and_then(|at| made.get(at)) {
             return known.clone();
         }
         let by = Arc::new(self.new_blame(&site, call, everybody));
-        self.blames.insert(made, by.clone());
+        if let (Err(at), Some(call)) = (place, self.calls.get_mut(call)) {
+            call.blames.insert(at, (blamed, by.clone()));
+        }
         by
     }
 
@@ -459,7 +468,7 @@ impl<'a> Walk<'a> {
         let table = way.first().map(|site| site.table.name.as_str());
         let mut names = way.iter().map(|site| site.chain.name.as_str()).chain(table);
         let respected = names.any(|name| respects(self.respect, name));
-        Call { via: way.iter().take(depth).map(Site::rule_ref).collect(), respected }
+        Call { via: way.iter().take(depth).map(Site::rule_ref).collect(), respected, blames: Vec::new() }
     }
 }
 

@@ -150,7 +150,7 @@ fn critical(code: &'static str, summary: String, evidence: serde_json::Value) ->
 }
 
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
-    Finding { code, severity, summary, evidence, mendable: false, mend: None }
+    Finding { code, severity, summary, evidence: evidence.into(), mendable: false, mend: None }
 }
 
 #[cfg(test)]

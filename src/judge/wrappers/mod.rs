@@ -251,7 +251,7 @@ fn of_table(place: &str, file: File, table: &Table) -> Vec<Finding> {
 }
 
 fn finding(code: &'static str, severity: Severity, summary: String, evidence: serde_json::Value) -> Finding {
-    Finding { code, severity, summary, evidence, mendable: false, mend: None }
+    Finding { code, severity, summary, evidence: evidence.into(), mendable: false, mend: None }
 }
 
 #[cfg(test)]
