@@ -61,7 +61,7 @@ pub fn one_rule(family: TableFamily, expressions: &[u8]) -> RawNft {
 /// Tells each rule in words, as a report does.
 pub fn tell(tables: &[Table]) {
     for table in tables {
-        for rule in table.chains.iter().flat_map(|c| &c.rules) {
+        for rule in table.chains.iter().flat_map(|c| c.rules.iter()) {
             let _ = (rule.words(&Language::of(table)), rule.to_string());
         }
     }
