@@ -15,6 +15,10 @@ pub const LINES: &[Line] = &[
     line!("notrack counts for the same rule's later matches", [NFT "table inet r { chain x { type filter hook prerouting priority -300; policy drop; notrack ct state untracked accept; }; }"], A: Open(22)),
     line!("notrack does nothing where an entry exists", [NFT "table inet r { chain x { type filter hook prerouting priority -100; notrack; }; }
          table inet t { chain x { type filter hook input priority 0; policy drop; ct state new,established accept; }; }"], A: Open(22)),
+    line!("what follows an answer that is not tracked is invalid", [NFT "table inet r { chain x { type filter hook output priority -300; notrack; }; }
+         table inet t { chain x { type filter hook input priority 0; policy drop; ct state new,established accept; }; }"], A: HalfOpen(22)),
+    line!("what follows an answer of another zone is invalid", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; }; }
+         table inet t { chain x { type filter hook input priority 0; policy drop; ct state new,invalid accept; }; }"], A: Open(22)),
     line!("before conntrack every packet is invalid", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct state invalid drop; }; }"], A: Silent),
     line!("a ct key without an entry breaks the rule, and set does nothing", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct mark set 1; ct mark != 5 drop; }; }
          table inet t { chain x { type filter hook input priority 0; ct mark 1 drop; }; }"], A: Open(22)),

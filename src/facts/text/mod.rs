@@ -59,7 +59,7 @@ impl Rule {
 
 /// Words that are there, or those of a rule, which are found when somebody reads them: of fifty thousand rules that each block
 /// an address few are shown.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Words {
     read: OnceLock<String>,
     rule: Option<Unread>,
@@ -77,6 +77,12 @@ impl Words {
     pub fn of(rules: &Arc<Vec<Rule>>, index: usize, language: &Arc<Language>) -> Words {
         let rule = Unread { rules: rules.clone(), index, language: language.clone() };
         Words { read: OnceLock::new(), rule: Some(rule) }
+    }
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Packet {
 pub struct Flow {
     /// False when the first packet was not tracked.
     pub tracked: bool,
+    /// Whether connection tracking has seen the answer as well.
+    pub answered: bool,
     pub zone: u16,
     pub mark: Option<u32>,
     /// The address and port that the client asked for.

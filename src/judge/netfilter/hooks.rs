@@ -219,7 +219,15 @@ fn first(path: &Path, phase: Phase, address: u128) -> Packet {
         mark: Some(0),
         tracking: Tracking::None,
         zone: 0,
-        flow: Flow { tracked: false, zone: 0, mark: Some(0), address, port: path.port, diverted: None },
+        flow: Flow {
+            tracked: false,
+            answered: false,
+            zone: 0,
+            mark: Some(0),
+            address,
+            port: path.port,
+            diverted: None,
+        },
         nat_done: false,
         touched: Vec::new(),
         notes: Vec::new(),
@@ -247,7 +255,13 @@ fn track(packet: &mut Packet) {
             packet.flow.zone = packet.zone;
             Tracking::New
         }
-        _ if known => Tracking::Established,
+        Phase::SynAck if known => {
+            packet.flow.answered = true;
+            Tracking::Established
+        }
+        _ if known && packet.flow.answered => Tracking::Established,
+        // The entry has seen no answer yet: the ACK is none that it waits for (nf_conntrack_proto_tcp).
+        Phase::Ack if known => Tracking::None,
         // A SYN-ACK without an entry is invalid; an ACK is picked up (nf_conntrack_tcp_loose).
         Phase::SynAck => Tracking::None,
         Phase::Ack | Phase::Solicit | Phase::Advertise => Tracking::New,
