@@ -8,6 +8,8 @@ use roxmltree::{Document, Node, ParsingOptions};
 
 /// Elements of a file.
 const ELEMENTS: u32 = 1 << 16;
+/// Rules that become of one zone.
+const RULES: usize = 4096;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
@@ -237,13 +239,17 @@ pub fn rules(zone: &Zone, ports: impl Fn(&str) -> Result<Vec<What>, String>) -> 
     if let Some(what) = &zone.unknown {
         return Err(format!("{what} is not modelled"));
     }
-    let mut out = String::new();
+    let (mut out, mut made) = (String::new(), 0);
     for denial in [true, false] {
         for entry in zone.entries.iter().filter(|entry| (entry.action != Action::Accept) == denial) {
             let all = match &entry.what {
                 What::Service(name) => ports(name)?,
                 what => vec![what.clone()],
             };
+            made += all.len();
+            if made > RULES {
+                return Err(format!("it becomes more than {RULES} rules"));
+            }
             for what in all {
                 out.push_str(&line(entry, &what));
             }

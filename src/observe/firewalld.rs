@@ -1,7 +1,8 @@
 //! What a disk's firewalld makes of its permanent files. Each zone becomes a table of its own, which passes on what is another
 //! zone's; what is not modelled is said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -9,7 +10,7 @@ use ipnet::IpNet;
 use crate::decode::firewalld::{What, Zone, is_of_host, rules, service, zone};
 use crate::decode::ufw;
 use crate::decode::unit_file::values;
-use crate::facts::{Family, LoadTool, Loader, Net, Seen, escape, zone_table};
+use crate::facts::{Family, LoadTool, Loader, Net, escape, zone_table};
 use crate::host::Host;
 
 pub const UNIT: &str = "firewalld.service";
@@ -17,10 +18,10 @@ const OWN: &str = "/etc/firewalld";
 const VENDOR: &str = "/usr/lib/firewalld";
 const CONNECTIONS: [(&str, &str); 2] =
     [("/etc/NetworkManager/system-connections", ".nmconnection"), ("/etc/sysconfig/network-scripts", "")];
-/// Files of one kind.
-const FILES: usize = 512;
-/// How deep services include each other.
-const DEPTH: usize = 8;
+/// Files of one folder, bytes of a file, and sources of all zones: a disk may mean harm.
+const FILES: usize = 128;
+const BYTES: u64 = 256 << 10;
+const SOURCES: usize = 1024;
 
 /// A zone's file, and what it says.
 struct Found {
@@ -69,36 +70,42 @@ pub fn loaders(host: &Host, net: &Net) -> Result<Vec<Loader>, String> {
 
 /// What nft(8) loads for a zone, whose text may have been changed.
 pub fn whole(host: &Host, loader: &Loader) -> Result<String, String> {
-    let about = |why: String| format!("{}: {why}", escape(&loader.file.to_string_lossy()));
+    let about = |why: String| format!("{}: {}", escape(&loader.file.to_string_lossy()), escape(&why));
     let zone = zone(&loader.text).map_err(about)?;
-    let rules = rules(&zone, |name| opened(host, name, 0)).map_err(about)?;
+    let rules = rules(&zone, |name| opened(host, name)).map_err(about)?;
     Ok([loader.head.as_str(), &rules, &loader.tail].concat())
 }
 
-/// What a service opens of TCP, and those that come with it.
-fn opened(host: &Host, name: &str, depth: usize) -> Result<Vec<What>, String> {
-    let none = || format!("there is no service {}", escape(name));
-    if !is_plain(name) || depth > DEPTH {
-        return Err(none());
+/// What a service opens of TCP, and those that come with it, each once however they include each other.
+fn opened(host: &Host, name: &str) -> Result<Vec<What>, String> {
+    let mut out = Vec::new();
+    let mut known = BTreeSet::from([name.to_owned()]);
+    let mut next = vec![name.to_owned()];
+    while let Some(name) = next.pop() {
+        let none = || format!("there is no service {name}");
+        if !is_plain(&name) {
+            return Err(none());
+        }
+        let own = text(host, &format!("{OWN}/services/{name}.xml"))?;
+        let found = match own {
+            Some(own) => own,
+            None => text(host, &format!("{VENDOR}/services/{name}.xml"))?.ok_or_else(none)?,
+        };
+        let found = service(&found).map_err(|why| format!("service {name}: {why}"))?;
+        out.extend(found.tcp);
+        next.extend(found.includes.into_iter().filter(|other| known.insert(other.clone())));
+        if known.len() > FILES {
+            return Err(format!("a service takes in more than {FILES} others"));
+        }
     }
-    let own = text(host, &format!("{OWN}/services/{name}.xml"))?;
-    let found = match own {
-        Some(own) => own,
-        None => text(host, &format!("{VENDOR}/services/{name}.xml"))?.ok_or_else(none)?,
-    };
-    let mut found = service(&found).map_err(|why| format!("service {name}: {why}"))?;
-    for other in &found.includes {
-        found.tcp.extend(opened(host, other, depth + 1)?);
-    }
-    Ok(found.tcp)
+    Ok(out)
 }
 
 fn zones(host: &Host) -> Result<BTreeMap<String, Found>, String> {
     let mut out = BTreeMap::new();
     for (folder, own) in [(VENDOR, false), (OWN, true)] {
         let folder = Path::new(folder).join("zones");
-        for file in host.list(&folder).unwrap_or_default().into_iter().take(FILES) {
-            let path = folder.join(file);
+        for path in files(host, &folder)? {
             if host.metadata(&path).is_ok_and(|meta| meta.is_dir()) {
                 return Err(format!("{} is a zone in parts, which is not modelled", escape(&path.to_string_lossy())));
             }
@@ -119,12 +126,11 @@ fn policies(host: &Host) -> Result<bool, String> {
     const NEIGHBOURS: &str = "allow-host-ipv6.xml";
     let mut found = false;
     for folder in [OWN, VENDOR] {
-        for file in host.list(&Path::new(folder).join("policies")).unwrap_or_default() {
-            let own = folder == OWN;
-            let path = Path::new(folder).join("policies").join(&file);
+        for path in files(host, &Path::new(folder).join("policies"))? {
+            let vendors = folder == VENDOR && path.ends_with(NEIGHBOURS);
             let Some(text) = text(host, &path.to_string_lossy())? else { continue };
-            let about = |why: &str| format!("{} {why}", escape(&path.to_string_lossy()));
-            match file == NEIGHBOURS && !own {
+            let about = |why: &str| format!("{} {}", escape(&path.to_string_lossy()), escape(why));
+            match vendors {
                 true => found = true,
                 false if !is_of_host(&text).map_err(|why| about(&format!("is not read: {why}")))? => {}
                 false => return Err(about("is not modelled")),
@@ -158,6 +164,9 @@ impl Ways {
         interfaces.extend(connections(host)?);
         interfaces.sort();
         interfaces.dedup();
+        if sources.len() > SOURCES {
+            return Err(format!("firewalld's zones take more than {SOURCES} sources"));
+        }
         let overlap = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
         let (mut nets, mut names) = (sources.iter().enumerate(), interfaces.windows(2));
         let both =
@@ -169,7 +178,8 @@ impl Ways {
         let elsewhere = |(name, _): &&(String, String)| !links.contains(&name.as_str()) && name.starts_with(['e', 'w']);
         if let Some((name, zone)) = interfaces.iter().find(elsewhere) {
             return Err(format!(
-                "zone {zone} is that of interface {}, and whether clients come in by it is not known (ssh.interfaces says it)",
+                "zone {} is that of interface {}, and whether clients come in by it is not known (ssh.interfaces says it)",
+                escape(zone),
                 escape(name)
             ));
         }
@@ -211,11 +221,12 @@ impl Ways {
 fn connections(host: &Host) -> Result<Vec<(String, String)>, String> {
     let mut out = Vec::new();
     for (folder, end) in CONNECTIONS {
-        for file in host.list(Path::new(folder)).unwrap_or_default().into_iter().take(FILES) {
-            let path = Path::new(folder).join(&file).to_string_lossy().into_owned();
-            if !path.ends_with(end) || (end.is_empty() && !file.to_string_lossy().starts_with("ifcfg-")) {
+        for path in files(host, Path::new(folder))? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if !name.ends_with(end) || (end.is_empty() && !name.starts_with("ifcfg-")) {
                 continue;
             }
+            let path = path.to_string_lossy();
             let Some(text) = text(host, &path)? else { continue };
             let of = |key: &str| values(&[text.clone().into_bytes()], "connection", key).pop();
             let (zone, interface) = match end {
@@ -239,10 +250,21 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
+/// The files of a folder, which need not be there.
+fn files(host: &Host, folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let about = |why: &dyn std::fmt::Display| format!("list {}: {why}", escape(&folder.to_string_lossy()));
+    match host.list(folder) {
+        Ok(names) if names.len() > FILES => Err(about(&format!("more than {FILES} files"))),
+        Ok(names) => Ok(names.into_iter().map(|name| folder.join(name)).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(about(&error)),
+    }
+}
+
 fn text(host: &Host, file: &str) -> Result<Option<String>, String> {
-    match host.see(Path::new(file)) {
-        Seen::Present(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| format!("{} is not text", escape(file))),
-        Seen::Absent => Ok(None),
-        Seen::Unreadable(why) => Err(why),
+    match host.read_up_to(Path::new(file), BYTES) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| format!("{} is not text", escape(file))),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(crate::chain(&error)),
     }
 }

@@ -429,6 +429,31 @@ fn what_is_not_modelled_of_a_disks_firewalld_is_unknown() {
 }
 
 #[test]
+fn services_that_take_each_other_in_without_end_are_read_once() {
+    let Some(disk) = Disk::new("services that include each other") else { return };
+    firewalld(&disk);
+    // Followed one by one, they are a thousand to the power of seven; the last takes in the first.
+    let service = |opens: &str, other: &str| {
+        let include = format!("<include service=\"{other}\"/>");
+        format!("<service>{opens}{}</service>", include.repeat(1000))
+    };
+    disk.write("etc/firewalld/services/ssh.xml", &service("<port protocol=\"tcp\" port=\"22\"/>", "l0"));
+    for n in 0..7 {
+        disk.write(&format!("etc/firewalld/services/l{n}.xml"), &service("", &format!("l{}", n + 1)));
+    }
+    disk.write("etc/firewalld/services/l7.xml", &service("", "ssh"));
+    let judgement = disk.check();
+    assert_eq!(judgement.verdict, Verdict::Reachable, "{}", judgement.sentence);
+    // Each of many services opens many ports.
+    let ports: String = (1000..5000).map(|n| format!("<port protocol=\"tcp\" port=\"{n}\"/>")).collect();
+    disk.write("etc/firewalld/services/many.xml", &format!("<service>{ports}</service>"));
+    disk.write("etc/firewalld/zones/public.xml", &format!("<zone>{}</zone>", "<service name=\"many\"/>".repeat(8000)));
+    let judgement = disk.check();
+    assert_eq!(judgement.verdict, Verdict::Unknown, "{}", judgement.sentence);
+    assert!(judgement.findings.iter().any(|f| f.summary.contains("more than 4096 rules")), "{:?}", judgement.findings);
+}
+
+#[test]
 fn a_hold_on_a_disk_is_kept_and_can_be_ended_from_elsewhere() {
     let Some(disk) = Disk::new("a hold on a disk") else { return };
     everything(&disk);
