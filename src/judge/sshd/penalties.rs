@@ -18,7 +18,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         let meant = all.iter().filter(|shut| sources.iter().any(|net| net.contains(&shut.source)));
         out.extend(meant.map(shut_out));
     }
-    out.extend(not_exempt(sources, settings));
+    out.extend(not_exempt(sources, settings, snapshot.sshd.shut_out.unreadable()));
     out
 }
 
@@ -33,15 +33,18 @@ fn shut_out(shut: &ShutOut) -> Finding {
     finding("sshd.penalties.source", Severity::Warning, words, json!(shut))
 }
 
-fn not_exempt(sources: &[IpNet], settings: &Settings) -> Option<Finding> {
+/// `unseen`: why its log could not be read.
+fn not_exempt(sources: &[IpNet], settings: &Settings, unseen: Option<&str>) -> Option<Finding> {
     let open: Vec<&IpNet> = sources.iter().filter(|net| !settings.exempt.iter().any(|e| e.contains(*net))).collect();
     if !settings.penalties || open.is_empty() {
         return None;
     }
     let list = open.iter().map(|net| net.to_string()).collect::<Vec<_>>().join(",");
+    let unseen = unseen.map(|why| format!("; whom it shuts out now cannot be seen: {}", escape(why)));
     let words = format!(
         "sshd shuts out for a time whose logins fail, also sources that the policy names: \
-         `PerSourcePenaltyExemptList {list}` in sshd_config exempts them"
+         `PerSourcePenaltyExemptList {list}` in sshd_config exempts them{}",
+        unseen.unwrap_or_default()
     );
     Some(finding("sshd.penalties.exempt", Severity::Info, words, json!({"sources": open})))
 }
@@ -68,6 +71,10 @@ mod tests {
         assert_eq!((*code, *other), ("sshd.penalties.source", "sshd.penalties.exempt"));
         assert!(words.contains("3 connections of 10.1.2.3") && !words.contains('\x1b'), "{words}");
         assert!(list.contains("`PerSourcePenaltyExemptList 10.0.0.0/8,fd00::/64`"), "{list}");
+        snapshot.sshd.shut_out = Seen::Unreadable("there is no journalctl".into());
+        let [(code, words)] = &seen(&policy, &snapshot)[..] else { panic!("one finding") };
+        assert_eq!(*code, "sshd.penalties.exempt");
+        assert!(words.ends_with("; whom it shuts out now cannot be seen: there is no journalctl"), "{words}");
         let exempt = vec![net("10.0.0.0/7"), net("fd00::/16")];
         snapshot.sshd.settings = Seen::Present(Settings { penalties: true, exempt, ..Settings::default() });
         snapshot.sshd.shut_out = Seen::Present(Vec::new());
