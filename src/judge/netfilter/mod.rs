@@ -7,6 +7,7 @@
 mod act;
 mod bytes;
 mod cond;
+mod digest;
 mod first;
 #[cfg(test)]
 mod first_tests;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::digest::{Digest, Source};
 use super::first::Shared;
-use super::glance::{Digest, Source};
 use super::lookup::Prepared;
 use crate::facts::{
     AddrSet, Chain, ChainKind, Expr, Family, Firewall, IpSet, Language, RuleRef, Seen, Set, Table, XtMatch, XtTarget,

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::bytes::Regs;
+use super::digest::Digest;
 use super::flow::{Doubt, Fork, Phase, Raised, merge};
-use super::glance::{Digest, Glance, View};
+use super::glance::{Glance, View};
 use super::route::Routes;
 use super::rules::{Known, Rules};
 use super::scan::{Eval, Scan};

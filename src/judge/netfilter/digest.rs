@@ -1,0 +1,311 @@
+//! A chain's rules, read once into short tests that lie side by side.
+
+use super::rules::{Known, Rules};
+use super::scan::is_neutral;
+use crate::facts::{
+    BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, Masked, MetaKey, PayloadBase, Reg, Rule, Set, Verdict, XtMatch,
+};
+
+/// Most bytes that a test looks at.
+pub const WIDTH: usize = 16;
+/// Most different things that tests look at; rules about more are looked at as a whole.
+const SOURCES: usize = 255;
+const TCP: u8 = 6;
+
+/// What a test looks at: what a rule loads, and the bits that it keeps and flips.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Source {
+    pub load: Load,
+    pub bits: Option<Bits>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    Meta(MetaKey),
+    Ct(CtKey, Option<CtDir>),
+    Payload(PayloadBase, u32, u8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bits {
+    pub mask: [u8; WIDTH],
+    pub xor: [u8; WIDTH],
+    pub len: u8,
+}
+
+/// A condition without which a rule does not match. `source`: the place of what it looks at.
+#[derive(Debug, Clone, Copy)]
+pub enum Test<'a> {
+    Is { source: u8, op: CmpOp, len: u8, data: [u8; WIDTH] },
+    Between { source: u8, negate: bool, len: u8, from: [u8; WIDTH / 2], to: [u8; WIDTH / 2] },
+    In { source: u8, set: &'a Set },
+    Xt(&'a XtMatch),
+}
+
+/// The rules of a chain as tests.
+#[derive(Debug)]
+pub struct Digest<'a> {
+    tests: Vec<Test<'a>>,
+    rules: Vec<Digested>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Digested {
+    /// Where its tests begin; they end where those of the next rule begin.
+    tests: u32,
+    /// The expression that does something, if the tests are all that stands before it.
+    deed: Option<u16>,
+    /// It looks into sets, whose names count as places of a ban.
+    sets: bool,
+}
+
+impl<'a> Digest<'a> {
+    pub fn of(known: &Known<'a>, rules: &Rules<'a>) -> Digest<'a> {
+        let mut digest = Digest { tests: Vec::new(), rules: Vec::with_capacity(known.chain.rules.len() + 1) };
+        let mut sources = rules.sources.borrow_mut();
+        let mut slow = Vec::new();
+        for rule in known.chain.rules.iter() {
+            let tests = digest.tests.len() as u32;
+            let mut reader = Reader {
+                known,
+                rules,
+                sources: &mut sources,
+                tests: &mut digest.tests,
+                slow: &mut slow,
+                held: None,
+                tested: true,
+                all: true,
+            };
+            let deed = reader.read(rule);
+            digest.tests.append(&mut slow);
+            digest.rules.push(Digested { tests, deed, sets: rule.sets().next().is_some() });
+        }
+        digest.rules.push(Digested { tests: digest.tests.len() as u32, deed: None, sets: false });
+        digest
+    }
+
+    /// Whether the rule looks into sets.
+    pub fn has_sets(&self, index: usize) -> bool {
+        self.rules.get(index).is_some_and(|rule| rule.sets)
+    }
+
+    /// The tests of a rule, and the expression that does something if they tell all that stands before it.
+    pub fn rule(&self, index: usize) -> (&[Test<'a>], Option<u16>) {
+        match self.rules.get(index..index + 2) {
+            Some([rule, next]) => {
+                (self.tests.get(rule.tests as usize..next.tests as usize).unwrap_or_default(), rule.deed)
+            }
+            _ => (&[], None),
+        }
+    }
+}
+
+/// Reads one rule.
+struct Reader<'r, 'a> {
+    known: &'r Known<'a>,
+    rules: &'r Rules<'a>,
+    sources: &'r mut Vec<Source>,
+    tests: &'r mut Vec<Test<'a>>,
+    /// Those that take longer: they come after the others.
+    slow: &'r mut Vec<Test<'a>>,
+    /// The register that was loaded last, and the place of what is in it.
+    held: Option<(Reg, u8)>,
+    /// Whether that has been tested: a load that breaks the rule is seen by its test alone.
+    tested: bool,
+    /// Whether the tests tell all so far.
+    all: bool,
+}
+
+impl<'a> Reader<'_, 'a> {
+    /// Adds the rule's tests as far as nothing but looks stands before them, and gives the expression that does something, if
+    /// the tests tell all that stands before that.
+    fn read(&mut self, rule: &'a Rule) -> Option<u16> {
+        for (at, expr) in rule.exprs.iter().enumerate() {
+            match expr {
+                Expr::Meta { dreg, key } => self.load(*dreg, Load::Meta(*key)),
+                Expr::Ct { dreg, key, dir } => self.load(*dreg, Load::Ct(*key, *dir)),
+                Expr::Payload { dreg, base, offset, len } => match u8::try_from(*len) {
+                    Ok(len) if usize::from(len) <= WIDTH => self.load(*dreg, Load::Payload(*base, *offset, len)),
+                    _ => self.lose(),
+                },
+                Expr::Bitwise { sreg, dreg, len, op: BitwiseOp::MaskXor { mask, xor } } => {
+                    self.mask(*sreg, *dreg, *len as usize, mask, xor);
+                }
+                Expr::Cmp { sreg, op, data } => match (self.at(*sreg), padded(data)) {
+                    (Some(source), Some((data, len))) => self.test(Test::Is { source, op: *op, len, data }),
+                    _ => self.all = false,
+                },
+                Expr::Range { sreg, negate, from, to } => match (self.at(*sreg), padded(from), padded(to)) {
+                    (Some(source), Some((from, len)), Some((to, other))) if len == other => {
+                        self.test(Test::Between { source, negate: *negate, len, from, to });
+                    }
+                    _ => self.all = false,
+                },
+                Expr::Lookup { set, sreg, dreg: None, negate } => {
+                    let found = self.rules.set(self.known.table, set);
+                    if let (Some(source), Some(set), false) = (self.at(*sreg), found, *negate) {
+                        self.test(Test::In { source, set });
+                    }
+                    self.all = false;
+                }
+                Expr::XtMatch(XtMatch::Comment(_)) => {}
+                Expr::XtMatch(found) if is_fixed(found) => self.fixed(found),
+                Expr::XtMatch(found @ XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment }) => {
+                    let rest = iif.is_some() || oif.is_some() || fragment.is_some();
+                    if *proto != 0 {
+                        let op = if *proto_invert { CmpOp::Neq } else { CmpOp::Eq };
+                        self.protocol(op, *proto);
+                    }
+                    if rest | !self.address(src, true) | !self.address(dst, false) {
+                        self.slow.push(Test::Xt(found));
+                        self.all = false;
+                    }
+                }
+                Expr::XtMatch(XtMatch::Iprange { .. }) => self.all = false,
+                // One that is found by a key may miss, and of what it limits doubts remain.
+                Expr::Objref { .. } if is_neutral(expr) => self.all = false,
+                expr if is_neutral(expr) => {}
+                // No register says what these do.
+                Expr::Verdict(Verdict::Break) => return None,
+                Expr::Verdict(_) | Expr::Reject(_) | Expr::XtTarget(_) => {
+                    return u16::try_from(at).ok().filter(|_| self.all && self.tested);
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
+    fn place(&mut self, source: Source) -> Option<u8> {
+        let known = self.sources.iter().position(|known| *known == source);
+        let place = known.or_else(|| {
+            let fits = self.sources.len() < SOURCES;
+            fits.then(|| self.sources.push(source)).map(|()| self.sources.len() - 1)
+        });
+        place.and_then(|place| u8::try_from(place).ok())
+    }
+
+    fn load(&mut self, reg: Reg, load: Load) {
+        self.lose_untested();
+        let place = self.place(Source { load, bits: None });
+        self.held = place.map(|place| (reg, place));
+        self.all &= place.is_some();
+        self.tested = false;
+    }
+
+    /// Something is loaded that no test can look at.
+    fn lose(&mut self) {
+        self.held = None;
+        self.all = false;
+    }
+
+    fn lose_untested(&mut self) {
+        self.all &= self.tested;
+    }
+
+    /// What the register holds, if it was loaded last.
+    fn at(&self, reg: Reg) -> Option<u8> {
+        self.held.filter(|(own, _)| *own == reg).map(|(_, place)| place)
+    }
+
+    fn mask(&mut self, sreg: Reg, dreg: Reg, len: usize, mask: &[u8], xor: &[u8]) {
+        let bare = self.at(sreg).filter(|_| sreg == dreg && len <= WIDTH);
+        let bare = bare.and_then(|place| self.sources.get(usize::from(place)).copied()).filter(|s| s.bits.is_none());
+        let Some(Source { load, .. }) = bare else { return self.lose() };
+        let mut bits = Bits { mask: [0xff; WIDTH], xor: [0; WIDTH], len: len as u8 };
+        bits.mask.iter_mut().zip(mask).for_each(|(own, mask)| *own = *mask);
+        bits.xor.iter_mut().zip(xor).for_each(|(own, xor)| *own = *xor);
+        match self.place(Source { load, bits: Some(bits) }) {
+            Some(place) => self.held = Some((dreg, place)),
+            None => self.lose(),
+        }
+    }
+
+    fn test(&mut self, test: Test<'a>) {
+        self.tests.push(test);
+        self.tested = true;
+    }
+
+    fn is(&mut self, load: Load, bits: Option<Bits>, op: CmpOp, bytes: &[u8]) -> bool {
+        let place = self.place(Source { load, bits });
+        let (Some(source), Some((data, len))) = (place, padded(bytes)) else { return false };
+        self.tests.push(Test::Is { source, op, len, data });
+        true
+    }
+
+    fn protocol(&mut self, op: CmpOp, number: u8) {
+        self.all &= self.is(Load::Meta(MetaKey::L4Proto), None, op, &[number]);
+    }
+
+    /// The source or destination of a legacy entry. False: the tests do not tell all of it.
+    fn address(&mut self, wanted: &Masked, source: bool) -> bool {
+        if (wanted.address, wanted.mask, wanted.invert) == (0, 0, false) {
+            return true;
+        }
+        let Some(family) = self.known.table.family.ip().filter(|_| !wanted.invert) else { return false };
+        let width = family.bytes();
+        let offset = match (family, source) {
+            (Family::Ipv4, true) => 12,
+            (Family::Ipv4, false) => 16,
+            (Family::Ipv6, true) => 8,
+            (Family::Ipv6, false) => 24,
+        };
+        let own = |number: u128| number.to_be_bytes();
+        let bits = (wanted.mask != family.max()).then(|| {
+            let mut bits = Bits { mask: [0xff; WIDTH], xor: [0; WIDTH], len: width as u8 };
+            bits.mask.iter_mut().zip(&own(wanted.mask)[WIDTH - width..]).for_each(|(own, mask)| *own = *mask);
+            bits
+        });
+        let load = Load::Payload(PayloadBase::Network, offset, width as u8);
+        self.is(load, bits, CmpOp::Eq, &own(wanted.address)[WIDTH - width..])
+    }
+
+    fn fixed(&mut self, found: &'a XtMatch) {
+        match found {
+            XtMatch::Tcp {
+                sports: (0, u16::MAX),
+                dports: (from, to),
+                invert_sports: false,
+                invert_dports: false,
+                flags_mask: 0,
+                flags_set: 0,
+                invert_flags: false,
+                option: None,
+            } => {
+                self.protocol(CmpOp::Eq, TCP);
+                if (*from, *to) != (0, u16::MAX) {
+                    let load = Load::Payload(PayloadBase::Transport, 2, 2);
+                    let place = self.place(Source { load, bits: None });
+                    match (place, padded(&from.to_be_bytes()), padded(&to.to_be_bytes())) {
+                        (Some(source), Some((from, len)), Some((to, _))) => {
+                            self.tests.push(Test::Between { source, negate: false, len, from, to });
+                        }
+                        _ => self.all = false,
+                    }
+                }
+            }
+            _ => self.slow.push(Test::Xt(found)),
+        }
+    }
+}
+
+/// Matches that have to do with neither sources nor what came before.
+fn is_fixed(found: &XtMatch) -> bool {
+    matches!(
+        found,
+        XtMatch::Tcp { .. }
+            | XtMatch::Udp { .. }
+            | XtMatch::Multiport { .. }
+            | XtMatch::Conntrack(_)
+            | XtMatch::Icmp { .. }
+            | XtMatch::Icmp6 { .. }
+            | XtMatch::Mark { .. }
+            | XtMatch::Pkttype { .. }
+    )
+}
+
+fn padded<const N: usize>(bytes: &[u8]) -> Option<([u8; N], u8)> {
+    let mut out = [0; N];
+    out.get_mut(..bytes.len())?.copy_from_slice(bytes);
+    Some((out, bytes.len() as u8))
+}
