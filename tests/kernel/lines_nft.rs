@@ -19,6 +19,15 @@ pub const LINES: &[Line] = &[
          table inet t { chain x { type filter hook input priority 0; policy drop; ct state new,established accept; }; }"], A: HalfOpen(22)),
     line!("what follows an answer of another zone is invalid", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; }; }
          table inet t { chain x { type filter hook input priority 0; policy drop; ct state new,invalid accept; }; }"], A: Open(22)),
+    line!("a zone that is set before conntrack stands for a new entry", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; ct state new drop; }; }"], A: Silent),
+    line!("but nothing else of it counts", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; ct mark 0 drop; ct mark != 0 drop; ct zone 3 drop; ct direction original drop; ct status != seen-reply drop; }; }"], A: Open(22)),
+    line!("it takes no mark", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; ct mark set 5; ct mark 5 drop; }; }"], A: Open(22)),
+    line!("the first zone counts", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; ct zone set 4; }; }
+         table inet t { chain x { type filter hook input priority 0; ip saddr 198.51.100.7 ct zone 3 drop; ct zone 4 drop; }; }"], A: Silent, B: Open(22)),
+    line!("a zone after notrack", [NFT "table inet r { chain x { type filter hook prerouting priority -300; notrack; ct zone set 3; }; }
+         table inet t { chain x { type filter hook input priority 0; ct state new drop; }; }"], A: Silent),
+    line!("notrack after a zone", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct zone set 3; notrack; }; }
+         table inet t { chain x { type filter hook input priority 0; ct state untracked drop; }; }"], A: Open(22)),
     line!("before conntrack every packet is invalid", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct state invalid drop; }; }"], A: Silent),
     line!("a ct key without an entry breaks the rule, and set does nothing", [NFT "table inet r { chain x { type filter hook prerouting priority -300; ct mark set 1; ct mark != 5 drop; }; }
          table inet t { chain x { type filter hook input priority 0; ct mark 1 drop; }; }"], A: Open(22)),
@@ -124,6 +133,18 @@ pub const LINES: &[Line] = &[
     line!("the length of an IPv6 packet counts its header", [NFT "in: meta length 80 drop"], SIX: Silent, A: Open(22); conditional "length"),
     line!("a payload statement rewrites the port", [NFT "table inet p { chain x { type filter hook prerouting priority -310; ip saddr 198.51.100.7 tcp dport 22 tcp dport set 2222; }; }
          table inet t { chain x { type filter hook input priority 0; tcp dport 2222 drop; }; }"], A: Silent, B: Open(22)),
+    line!("a port that is rewritten on the way in must be put back on the way out", [NFT "table inet p { chain x { type filter hook prerouting priority -310; tcp dport 22 tcp dport set 2222; }; }"], A: Silent),
+    line!("both ways rewritten without nat", [NFT "table inet p { chain x { type filter hook prerouting priority -310; tcp dport 22 tcp dport set 2222; };
+                        chain y { type filter hook postrouting priority 310; tcp sport 2222 tcp sport set 22; }; }"], A: Open(2222)),
+    line!("both ways rewritten where conntrack saw the port asked for", [NFT "table inet p { chain x { type filter hook prerouting priority -10; tcp dport 22 tcp dport set 2222; };
+                        chain y { type filter hook postrouting priority 310; tcp sport 2222 tcp sport set 22; }; }
+         table inet t { chain x { type filter hook output priority 0; ct state established accept; ct state invalid drop; }; }"], A: Silent),
+    line!("only the answer is rewritten", [NFT "table inet p { chain y { type filter hook output priority 0; tcp sport 22 tcp sport set 2222; }; }"], A: Silent),
+    line!("only what follows the SYN is rewritten", [NFT "table inet p { chain x { type filter hook prerouting priority -10; ct state new accept; tcp dport set 2222; }; }"], A: HalfOpen(22)),
+    line!("nat puts back a port that was rewritten after tracking", [NFT "table inet p { chain x { type filter hook prerouting priority -150; tcp dport 22 tcp dport set 2223; };
+                        chain n { type nat hook prerouting priority -100; tcp dport 2223 redirect to :2222; }; }"], A: Open(2222)),
+    line!("nat knows nothing of a port that was rewritten after tracking", [NFT "table inet p { chain x { type filter hook prerouting priority -150; tcp dport 22 tcp dport set 2222; };
+                        chain n { type nat hook prerouting priority -100; tcp dport 2222 redirect to :22; }; }"], A: Silent),
     line!("dscp that is set changes nothing", [NFT "table inet p { chain x { type filter hook prerouting priority 0; ip dscp set cs1; }; }
          table inet t { chain x { type filter hook input priority 0; ip saddr 203.0.113.9 drop; }; }"], A: Open(22), B: Silent),
     line!("a dnat of the port keeps the address", [NFT "table ip n { chain x { type nat hook prerouting priority -100; tcp dport 22 dnat to :2222; }; }

@@ -5,8 +5,13 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 use nix::libc;
+
+/// No command that is traced may take so long, whatever fails: what still runs then is told of and killed, and that is a failure.
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// PTRACE_GET_SYSCALL_INFO of linux/ptrace.h.
 const GET_SYSCALL_INFO: libc::c_uint = 0x420e;
@@ -55,7 +60,28 @@ pub const CAN_FAIL: bool = cfg!(target_arch = "x86_64");
 
 /// Runs the command to its end, and to that of all that it starts, and asks `at` at each of `calls` that they make (execve is
 /// none of them). The calling thread must have no other child that ends meanwhile.
-pub fn trace(command: &mut Command, calls: &[i64], mut at: impl FnMut(&Seen) -> Deed) -> Traced {
+pub fn trace(command: &mut Command, calls: &[i64], at: impl FnMut(&Seen) -> Deed) -> Traced {
+    let tracer = nix::unistd::gettid().as_raw();
+    let (ended, end) = channel::<()>();
+    std::thread::scope(|scope| {
+        let deadline = scope.spawn(move || {
+            if end.recv_timeout(DEADLINE) != Err(RecvTimeoutError::Timeout) {
+                return String::new();
+            }
+            let late = traced_by(tracer);
+            let told = late.iter().map(|process| told_of(*process)).collect();
+            late.into_iter().for_each(kill);
+            told
+        });
+        let traced = follow(command, calls, at);
+        drop(ended);
+        let late = deadline.join().unwrap();
+        assert!(late.is_empty(), "after {DEADLINE:?} this still ran, {} calls on:\n{late}", traced.calls);
+        traced
+    })
+}
+
+fn follow(command: &mut Command, calls: &[i64], mut at: impl FnMut(&Seen) -> Deed) -> Traced {
     let filter = filter(calls);
     let begin = move || {
         ptrace(libc::PTRACE_TRACEME, 0, 0, 0)?;
@@ -147,13 +173,32 @@ fn ptrace(request: libc::c_uint, process: i32, address: usize, data: usize) -> i
 
 /// Processes that the calling thread traces, also those that it has not heard of yet: a fork whose parent was killed meanwhile.
 fn newborn() -> Vec<i32> {
-    let tracer = format!("TracerPid:\t{}\n", nix::unistd::gettid());
+    traced_by(nix::unistd::gettid().as_raw())
+}
+
+fn traced_by(tracer: i32) -> Vec<i32> {
+    let tracer = format!("TracerPid:\t{tracer}\n");
     let processes = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| e.file_name().to_str()?.parse().ok());
     let ours = |process: &i32| {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
         status.contains(&tracer) && !status.contains("State:\tZ")
     };
     processes.filter(ours).collect()
+}
+
+/// What a process is, and what it waits for in each of its threads.
+fn told_of(process: i32) -> String {
+    let read = |path: String| std::fs::read_to_string(path).unwrap_or_default().replace('\0', " ");
+    let mut told = format!("{process}: {}\n", read(format!("/proc/{process}/cmdline")));
+    for thread in std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+        let of = thread.path().display().to_string();
+        let status = read(format!("{of}/status"));
+        let state =
+            status.lines().filter(|line| ["State:", "PPid:", "SigPnd:", "ShdPnd:"].iter().any(|k| line.starts_with(k)));
+        let state = state.collect::<Vec<_>>().join(" ");
+        told += &format!("  {of}: {state}\n{}{}", read(format!("{of}/syscall")), read(format!("{of}/stack")));
+    }
+    told
 }
 
 fn kill(thread: i32) {

@@ -86,7 +86,11 @@ impl<'a> Walk<'a> {
                 return self.anything(fork, "a conntrack zone of one direction", out);
             }
             Expr::CtSet { sreg, key: CtKey::Zone, .. } => match regs.known(*sreg, 2).and_then(|b| b.try_into().ok()) {
-                Some(zone) => fork.packet.zone = u16::from_ne_bytes(zone),
+                Some(zone) if matches!(fork.packet.tracking, Tracking::None | Tracking::Untracked) => {
+                    fork.packet.zone = u16::from_ne_bytes(zone);
+                    fork.packet.tracking = Tracking::Template;
+                }
+                Some(_) => {}
                 None => return self.anything(fork, "a conntrack zone that is not known", out),
             },
             Expr::Notrack => untrack(&mut fork),
@@ -233,6 +237,16 @@ impl<'a> Walk<'a> {
             XtTarget::Queue | XtTarget::Nfqueue { .. } => return self.verdict(fork, &Verdict::Queue, out),
             XtTarget::Reject(with) => return self.reject(fork, *with),
             XtTarget::Mark { mark, mask } => fork.packet.mark = fork.packet.mark.map(|m| (m & !mask) ^ mark),
+            XtTarget::Connmark { mode: ConnmarkMode::Set | ConnmarkMode::Save, .. }
+                if fork.packet.tracking == Tracking::Template =>
+            {
+                return self.anything(fork, "a mark for the flow of a packet before it is tracked", out);
+            }
+            XtTarget::Connmark { mode: ConnmarkMode::Restore, nfmask, .. }
+                if fork.packet.tracking == Tracking::Template =>
+            {
+                fork.packet.mark = fork.packet.mark.map(|mark| mark & !nfmask);
+            }
             XtTarget::Connmark { .. } if !fork.packet.entry() => {}
             XtTarget::Connmark { mode, ctmark, ctmask, nfmask } => {
                 let (packet, flow) = (fork.packet.mark, fork.packet.flow.mark);
@@ -247,7 +261,11 @@ impl<'a> Walk<'a> {
                 }
             }
             XtTarget::Ct { notrack: true, .. } => untrack(&mut fork),
-            XtTarget::Ct { zone, .. } => fork.packet.zone = *zone,
+            XtTarget::Ct { zone, .. } if fork.packet.tracking == Tracking::None => {
+                fork.packet.zone = *zone;
+                fork.packet.tracking = Tracking::Template;
+            }
+            XtTarget::Ct { .. } => {}
             XtTarget::Nat { kind, addresses, ports, .. } => {
                 let address = match addresses {
                     Some((a, b)) if a != b => return self.anything(fork, "dnat to one of several addresses", out),
@@ -315,7 +333,7 @@ impl<'a> Walk<'a> {
         out: &mut Out<'_>,
     ) -> Done {
         if matches!(kind, NatKind::Dnat | NatKind::Redirect) {
-            let packet = &fork.packet;
+            let (packet, flow) = (&fork.packet, &fork.packet.flow);
             let address = match (kind, address, packet.iif) {
                 (NatKind::Redirect, _, Some(iif)) => {
                     // An interface without an address drops what is redirected.
@@ -326,10 +344,11 @@ impl<'a> Walk<'a> {
                     };
                     address
                 }
-                (_, address, _) => address.unwrap_or(packet.address),
+                (_, address, _) => address.unwrap_or(flow.address),
             };
-            let port = port.unwrap_or(packet.port);
-            if (address, port) != (packet.address, packet.port) {
+            let port = port.unwrap_or(flow.port);
+            // What other rules have made of the packet since it was tracked nat does not know.
+            if (address, port) != (flow.address, flow.port) {
                 let by = self.blame(true);
                 fork.packet.flow.diverted = Some(Diversion { address, port, by });
                 (fork.packet.address, fork.packet.port) = (address, port);
@@ -380,6 +399,7 @@ impl<'a> Walk<'a> {
         let (host_port, client_port) = if packet.inwards() { (2, 0) } else { (0, 2) };
         let overlaps = |field: u32, size: u32| offset < field + size && field < offset + len as u32;
         let known = regs.known(sreg, len);
+        let before = packet.server();
         match (base, known) {
             (PayloadBase::Network, Some(bytes)) if offset == host && len == width => {
                 fork.packet.address = bytes.iter().fold(0, |n, &b| n << 8 | u128::from(b));
@@ -394,6 +414,9 @@ impl<'a> Walk<'a> {
                 return self.anything(fork, "a port or flag rewritten without nat", out);
             }
             _ => {}
+        }
+        if fork.packet.server() != before {
+            fork.packet.rewritten = Some(self.blame(true));
         }
         self.note(&fork, None, "goes on");
         Done::Next(fork)

@@ -29,6 +29,9 @@ pub enum Tracking {
     /// Before conntrack's own hook, or conntrack did not take the packet: `ct state invalid`.
     None,
     Untracked,
+    /// A rule has said how it is to be tracked, and conntrack has not seen it yet: a template, which is of no flow, stands in
+    /// the place of the entry (nf_ct_tmpl_alloc). nf_tables reads nothing but its state, and x_tables whatever it is asked for.
+    Template,
     /// The first packet of a flow.
     New,
     Established,
@@ -42,6 +45,10 @@ pub struct Packet {
     /// The server's address and port as the packet has them now: nat and payload statements rewrite them.
     pub address: u128,
     pub port: u16,
+    /// The rule that has rewritten them last, without nat.
+    pub rewritten: Option<Arc<Blame>>,
+    /// Where the SYN was delivered, once it was: the address and port of the server's own end.
+    pub served: Option<(u128, u16)>,
     pub iif: Option<u32>,
     pub oif: Option<u32>,
     /// None: set by a rule to something that is not known.
@@ -67,7 +74,7 @@ pub struct Flow {
     pub answered: bool,
     pub zone: u16,
     pub mark: Option<u32>,
-    /// The address and port that the client asked for.
+    /// The server's address and port in the flow's first packet, as connection tracking found them.
     pub address: u128,
     pub port: u16,
     /// Where a dnat or redirect leads it, and the rule that does.
@@ -81,7 +88,24 @@ pub struct Diversion {
     pub by: Arc<Blame>,
 }
 
+impl Flow {
+    /// The server's address and port as its answers bear them before nat has put back what the client asked for.
+    pub fn answers_from(&self) -> (u128, u16) {
+        self.diverted.as_ref().map_or((self.address, self.port), |to| (to.address, to.port))
+    }
+}
+
 impl Packet {
+    /// The server's address and port as the packet has them now.
+    pub fn server(&self) -> (u128, u16) {
+        (self.address, self.port)
+    }
+
+    /// The rule that has led the packet elsewhere.
+    pub fn led_by(&self) -> Option<&Arc<Blame>> {
+        self.flow.diverted.as_ref().map(|to| &to.by).or(self.rewritten.as_ref())
+    }
+
     /// Whether conntrack has an entry for it here.
     pub fn entry(&self) -> bool {
         matches!(self.tracking, Tracking::New | Tracking::Established)

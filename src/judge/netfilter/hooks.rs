@@ -3,15 +3,10 @@
 use std::sync::Arc;
 
 use super::flow::{Doubt, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
-use super::rules::{Known, Rules};
+use super::rules::Rules;
 use super::walk::{End, Fate, Walk};
-use crate::facts::{AddrSet, ChainKind, Family, Hook, RouteKind, Table, TableFamily, number};
+use crate::facts::{AddrSet, Family, Hook, RouteKind, Table, TableFamily, number};
 use crate::judge::{Blame, Gate, Path, Symptom};
-
-/// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
-const CONNTRACK: i32 = -200;
-pub const NAT_DST: i32 = -100;
-pub const NAT_SRC: i32 = 100;
 
 /// Who else listens: where a diverted connection ends.
 #[derive(Debug, Clone, Default)]
@@ -24,84 +19,13 @@ pub struct Ports {
     pub unseen: bool,
 }
 
-enum Stop<'a> {
-    Conntrack,
-    /// nat's own hook: it rewrites what belongs to a flow that it knows.
-    Rewrite,
-    Chain(&'a Known<'a>),
-}
-
 pub struct Hooks<'a> {
-    rules: &'a Rules<'a>,
+    pub rules: &'a Rules<'a>,
 }
 
 impl<'a> Hooks<'a> {
     pub fn new(rules: &'a Rules<'a>) -> Hooks<'a> {
         Hooks { rules }
-    }
-
-    /// What a packet meets at one hook, in order. Of equal priority the one that was registered later comes first.
-    fn stops(&self, hook: Hook, family: Family, device: &str) -> Vec<Stop<'a>> {
-        let mut stops: Vec<(i32, usize, usize, Stop<'a>)> = Vec::new();
-        let nat = match hook {
-            Hook::Prerouting | Hook::Output => NAT_DST,
-            _ => NAT_SRC,
-        };
-        if matches!(hook, Hook::Prerouting | Hook::Output) {
-            stops.push((CONNTRACK, 0, 0, Stop::Conntrack));
-        }
-        if matches!(hook, Hook::Prerouting | Hook::Postrouting) {
-            stops.push((nat, 0, 0, Stop::Rewrite));
-        }
-        let mut order = 0usize;
-        for known in &self.rules.chains {
-            let table = known.table;
-            let Some(base) = known.chain.base.as_ref().filter(|b| b.hook == hook) else { continue };
-            if table.dormant || !table.family.sees(family) {
-                continue;
-            }
-            order += 1;
-            let of_device = matches!(hook, Hook::Ingress | Hook::Egress) || table.family == TableFamily::Netdev;
-            if of_device && !base.devices.iter().any(|d| is_device(d, device)) {
-                continue;
-            }
-            // All nat chains run inside nat's one hook, in the order of their own priorities.
-            let (priority, inner) = match base.kind {
-                ChainKind::Nat => (nat, 1),
-                _ => (base.priority, 0),
-            };
-            let sub = if inner == 1 { (i64::from(base.priority) + (1 << 32)) as usize } else { 0 };
-            stops.push((priority, sub, usize::MAX - order, Stop::Chain(known)));
-        }
-        stops.sort_by_key(|(priority, sub, order, _)| (*priority, *sub, *order));
-        stops.into_iter().map(|(.., stop)| stop).collect()
-    }
-
-    fn pass(&self, walk: &mut Walk<'a>, hook: Hook, mut forks: Vec<Fork>, device: &str) -> Vec<Fork> {
-        for stop in self.stops(hook, walk.path.family, device) {
-            if forks.is_empty() {
-                break;
-            }
-            match stop {
-                Stop::Conntrack => forks.iter_mut().for_each(|f| track(&mut f.packet)),
-                Stop::Rewrite => forks.iter_mut().for_each(|f| rewrite(&mut f.packet)),
-                Stop::Chain(known) => {
-                    let nat = known.chain.base.as_ref().is_some_and(|b| b.kind == ChainKind::Nat);
-                    let tracked = nat && walk.rules.tracked(walk.path.family);
-                    // nat looks only at the first packet of a flow, and only until it has decided.
-                    let skips = |f: &Fork| nat && (!tracked || f.packet.tracking != Tracking::New || f.packet.nat_done);
-                    let (skipped, seen): (Vec<Fork>, Vec<Fork>) = forks.into_iter().partition(skips);
-                    forks = if seen.is_empty() { Vec::new() } else { walk.base(hook, known, seen) };
-                    forks.extend(skipped);
-                    merge(&mut forks);
-                }
-            }
-        }
-        for fork in &mut forks {
-            fork.packet.nat_done = false;
-        }
-        merge(&mut forks);
-        forks
     }
 
     /// Walks the handshake. `inbound_only`: what comes through INPUT is admitted, wherever it goes then.
@@ -128,6 +52,7 @@ impl<'a> Hooks<'a> {
                 mark: Some(0),
                 tracking: Tracking::None,
                 zone: 0,
+                rewritten: None,
                 ..fork.packet.clone()
             };
         }
@@ -140,12 +65,12 @@ impl<'a> Hooks<'a> {
             sent.extend(self.pass(walk, Hook::Egress, vec![fork], &out));
         }
 
+        let asked = (number(path.address), path.port);
+        lose(walk, &mut sent, Symptom::TimedOut, |packet| packet.server() != asked);
         for fork in &mut sent {
-            let flow = &fork.packet.flow;
             fork.packet = Packet {
                 phase: Phase::Ack,
-                address: flow.address,
-                port: flow.port,
+                rewritten: None,
                 iif: Some(path.ifindex),
                 oif: None,
                 mark: Some(0),
@@ -158,6 +83,7 @@ impl<'a> Hooks<'a> {
         for hook in [Hook::Ingress, Hook::Prerouting, Hook::Input] {
             sent = self.pass(walk, hook, sent, &device);
         }
+        lose(walk, &mut sent, Symptom::NoBanner, |packet| Some(packet.server()) != packet.served);
         admit(walk, sent);
     }
 
@@ -214,6 +140,8 @@ fn first(path: &Path, phase: Phase, address: u128) -> Packet {
         family: path.family,
         address,
         port: path.port,
+        rewritten: None,
+        served: None,
         iif: Some(path.ifindex),
         oif: None,
         mark: Some(0),
@@ -234,59 +162,13 @@ fn first(path: &Path, phase: Phase, address: u128) -> Packet {
     }
 }
 
-fn is_device(pattern: &str, device: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(prefix) => device.starts_with(prefix),
-        None => pattern == device,
-    }
-}
-
-/// conntrack's own hook.
-fn track(packet: &mut Packet) {
-    // Nor are the messages of neighbour discovery tracked (nf_conntrack_icmpv6).
-    if packet.tracking == Tracking::Untracked || packet.discovery().is_some() {
-        packet.tracking = Tracking::Untracked;
-        return;
-    }
-    let known = packet.flow.tracked && packet.flow.zone == packet.zone;
-    packet.tracking = match packet.phase {
-        Phase::Syn => {
-            packet.flow.tracked = true;
-            packet.flow.zone = packet.zone;
-            Tracking::New
-        }
-        Phase::SynAck if known => {
-            packet.flow.answered = true;
-            Tracking::Established
-        }
-        _ if known && packet.flow.answered => Tracking::Established,
-        // The entry has seen no answer yet: the ACK is none that it waits for (nf_conntrack_proto_tcp).
-        Phase::Ack if known => Tracking::None,
-        // A SYN-ACK without an entry is invalid; an ACK is picked up (nf_conntrack_tcp_loose).
-        Phase::SynAck => Tracking::None,
-        Phase::Ack | Phase::Solicit | Phase::Advertise => Tracking::New,
-    };
-}
-
-/// nat's own hook, for the packets of a flow that it has led elsewhere.
-fn rewrite(packet: &mut Packet) {
-    if packet.tracking != Tracking::Established {
-        return;
-    }
-    match (packet.phase, &packet.flow.diverted) {
-        (Phase::Ack, Some(to)) => (packet.address, packet.port) = (to.address, to.port),
-        (Phase::SynAck, Some(_)) => (packet.address, packet.port) = (packet.flow.address, packet.flow.port),
-        _ => {}
-    }
-}
-
 fn admit(walk: &mut Walk<'_>, forks: Vec<Fork>) {
     for fork in forks {
         walk.ends.push(End { sources: fork.sources, fate: Fate::Admitted, doubts: fork.doubts, by: None });
     }
 }
 
-fn block(walk: &mut Walk<'_>, fork: Fork, symptom: Symptom, by: Blame) {
+fn block(walk: &mut Walk<'_>, fork: Fork, symptom: Symptom, by: impl Into<Arc<Blame>>) {
     if fork.sources.is_empty() {
         return;
     }
@@ -294,7 +176,7 @@ fn block(walk: &mut Walk<'_>, fork: Fork, symptom: Symptom, by: Blame) {
         sources: fork.sources,
         fate: Fate::Blocked(symptom),
         doubts: fork.doubts,
-        by: Some(Arc::new(by)),
+        by: Some(by.into()),
     });
 }
 
@@ -325,9 +207,8 @@ fn route_in(walk: &mut Walk<'_>, forks: &mut Vec<Fork>) {
             block(walk, fork.with(dropped), Symptom::TimedOut, by);
         }
         let address = fork.packet.address;
-        match &fork.packet.flow.diverted {
-            Some(to) if address != asked && !walk.routes.is_own(address) => {
-                let by = (*to.by).clone();
+        match fork.packet.led_by().cloned() {
+            Some(by) if address != asked && !walk.routes.is_own(address) => {
                 block(walk, fork, Symptom::Unknown, by);
             }
             _ => inside.push(fork),
@@ -347,14 +228,11 @@ fn deliver(walk: &mut Walk<'_>, forks: &mut Vec<Fork>, ports: &Ports) {
             here.push(fork);
             continue;
         }
-        let by = match &fork.packet.flow.diverted {
-            Some(to) => (*to.by).clone(),
-            None => Blame::gate(Gate::Firewall, &format!("a rule that rewrites the port to {port}")),
-        };
+        let by = led_by(&fork.packet);
         if ports.unseen {
             let why = format!("it is led to port {port}, and who listens there is not known");
             let mut open = fork;
-            open.doubt(&Arc::new(Raised { doubt: Doubt::unknown(why), by: by.clone().into() }));
+            open.doubt(&Arc::new(Raised { doubt: Doubt::unknown(why), by: by.clone() }));
             block(walk, open.clone(), Symptom::Unknown, by);
             here.push(open);
             continue;
@@ -362,7 +240,26 @@ fn deliver(walk: &mut Walk<'_>, forks: &mut Vec<Fork>, ports: &Ports) {
         let symptom = if ports.others.contains(&port) { Symptom::Unknown } else { Symptom::Refused };
         block(walk, fork, symptom, by);
     }
+    for fork in &mut here {
+        fork.packet.served = Some(fork.packet.server());
+    }
     *forks = here;
+}
+
+/// Who has led the packet to where it is now.
+fn led_by(packet: &Packet) -> Arc<Blame> {
+    let by = packet.led_by().cloned();
+    by.unwrap_or_else(|| Blame::gate(Gate::Firewall, "a rule that rewrites its port").into())
+}
+
+/// Packets that a rule has made into those of no connection: neither end knows them.
+fn lose(walk: &mut Walk<'_>, forks: &mut Vec<Fork>, symptom: Symptom, is_lost: impl Fn(&Packet) -> bool) {
+    let (lost, kept) = forks.drain(..).partition(|fork| is_lost(&fork.packet));
+    *forks = kept;
+    for fork in lost as Vec<Fork> {
+        let by = led_by(&fork.packet);
+        block(walk, fork, symptom, by);
+    }
 }
 
 /// The way back: the interface by which the answer leaves, and the sources to which none leads.

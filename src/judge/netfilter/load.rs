@@ -2,8 +2,8 @@
 
 use super::bytes::{Byte, Var};
 use super::flow::{Doubt, Packet, Phase, Tracking};
-use super::hooks::{NAT_DST, NAT_SRC};
 use super::route::{Routes, link};
+use super::stops::{NAT_DST, NAT_SRC};
 use super::walk::Walk;
 use crate::facts::{ChainKind, CtDir, CtKey, Family, FibResult, Hook, MetaKey, PayloadBase, TableFamily, fib_flags};
 
@@ -264,10 +264,7 @@ impl Walk<'_> {
         let client = || Loaded::Bytes((0..packet.family.bytes()).map(source).collect());
         let host = |address: u128| constant(&address.to_be_bytes()[16 - packet.family.bytes()..]);
         let client_port = || Loaded::Bytes(vec![var(Var::ClientPort, 0), var(Var::ClientPort, 1)]);
-        let (address, port) = match &packet.flow.diverted {
-            Some(to) => (to.address, to.port),
-            None => (packet.flow.address, packet.flow.port),
-        };
+        let (address, port) = packet.flow.answers_from();
         let original = dir != Some(CtDir::Reply);
         match (key, packet.family) {
             (CtKey::Direction, _) => constant(&[u8::from(packet.phase == Phase::SynAck)]),
@@ -407,7 +404,7 @@ fn state_bits(packet: &Packet) -> u32 {
     match packet.tracking {
         Tracking::None => 1,
         Tracking::Established => 2,
-        Tracking::New => 8,
+        Tracking::New | Tracking::Template => 8,
         Tracking::Untracked => 64,
     }
 }

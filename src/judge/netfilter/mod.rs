@@ -21,6 +21,7 @@ mod neighbours;
 mod route;
 mod rules;
 mod scan;
+mod stops;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -91,6 +91,9 @@ impl Walk<'_> {
             XtMatch::Mac { .. } if !self.has_ethernet(packet, hook) => Cond::Never,
             XtMatch::Mac { .. } => Cond::Maybe(Doubt::unknown("depends on the link-layer address of the last router")),
             XtMatch::Mark { mark, mask, invert } => marked(packet.mark, *mark, *mask, *invert),
+            XtMatch::Connmark { mark, mask, invert } if packet.tracking == Tracking::Template => {
+                marked(Some(0), *mark, *mask, *invert)
+            }
             XtMatch::Connmark { .. } if !packet.entry() => Cond::Never,
             XtMatch::Connmark { mark, mask, invert } => marked(packet.flow.mark, *mark, *mask, *invert),
             XtMatch::Comment(_) => Cond::Always,
@@ -326,19 +329,25 @@ fn conntrack(packet: &Packet, ct: &Conntrack, status: u32) -> Cond {
             | match packet.tracking {
                 Tracking::None => 1,
                 Tracking::Established => 2,
-                Tracking::New => 8,
+                Tracking::New | Tracking::Template => 8,
                 Tracking::Untracked => 256,
             };
         if (bits & wanted != 0) == invert {
             return Cond::Never;
         }
     }
+    if packet.tracking == Tracking::Template {
+        let of_state = Conntrack { state: ct.state, ..Conntrack::default() };
+        let why = "asks for the entry of a packet before it is tracked";
+        return if *ct == of_state { Cond::Always } else { Cond::Maybe(Doubt::unknown(why)) };
+    }
     if !packet.entry() {
         return Cond::known(ct.state.is_some());
     }
+    let answers = packet.flow.answers_from();
     let client = |masked: &Option<Masked>| masked.as_ref().map_or(Cond::Always, |m| of_client(packet.family, m));
     let asked = |masked: &Option<Masked>| Cond::known(masked.as_ref().is_none_or(|m| holds(m, packet.flow.address)));
-    let here = |masked: &Option<Masked>| Cond::known(masked.as_ref().is_none_or(|m| holds(m, packet.address)));
+    let here = |masked: &Option<Masked>| Cond::known(masked.as_ref().is_none_or(|m| holds(m, answers.0)));
     let port = |wanted: &Option<(Ports, bool)>, port: u16| {
         Cond::known(wanted.is_none_or(|((a, b), invert)| (a..=b).contains(&port) != invert))
     };
@@ -359,7 +368,7 @@ fn conntrack(packet: &Packet, ct: &Conntrack, status: u32) -> Cond {
         client(&ct.repl_dst),
         client_port(&ct.orig_src_port),
         port(&ct.orig_dst_port, packet.flow.port),
-        port(&ct.repl_src_port, packet.port),
+        port(&ct.repl_src_port, answers.1),
         client_port(&ct.repl_dst_port),
         expires,
     ]
