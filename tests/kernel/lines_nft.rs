@@ -141,6 +141,9 @@ pub const LINES: &[Line] = &[
          table inet t { chain x { type filter hook output priority 0; ct state established accept; ct state invalid drop; }; }"], A: Silent),
     line!("only the answer is rewritten", [NFT "table inet p { chain y { type filter hook output priority 0; tcp sport 22 tcp sport set 2222; }; }"], A: Silent),
     line!("only what follows the SYN is rewritten", [NFT "table inet p { chain x { type filter hook prerouting priority -10; ct state new accept; tcp dport set 2222; }; }"], A: HalfOpen(22)),
+    line!("once its connection is found the port does not matter", [NFT "table inet p { chain x { type filter hook input priority 0; ct state new accept; tcp dport set 2222; }; }"], A: Open(22), SIX: Open(22)),
+    line!("a port that is put back in time", [NFT "table inet p { chain x { type filter hook prerouting priority -10; ct state new accept; tcp dport set 2222; };
+                        chain y { type filter hook input priority 0; ct state new accept; tcp dport set 22; }; }"], A: Open(22)),
     line!("nat puts back a port that was rewritten after tracking", [NFT "table inet p { chain x { type filter hook prerouting priority -150; tcp dport 22 tcp dport set 2223; };
                         chain n { type nat hook prerouting priority -100; tcp dport 2223 redirect to :2222; }; }"], A: Open(2222)),
     line!("nat knows nothing of a port that was rewritten after tracking", [NFT "table inet p { chain x { type filter hook prerouting priority -150; tcp dport 22 tcp dport set 2222; };

@@ -80,11 +80,16 @@ impl<'a> Hooks<'a> {
             };
         }
         merge(&mut sent);
-        for hook in [Hook::Ingress, Hook::Prerouting, Hook::Input] {
-            sent = self.pass(walk, hook, sent, &device);
-        }
-        lose(walk, &mut sent, Symptom::NoBanner, |packet| Some(packet.server()) != packet.served);
-        admit(walk, sent);
+        sent = self.pass(walk, Hook::Ingress, sent, &device);
+        sent = self.pass(walk, Hook::Prerouting, sent, &device);
+        // The kernel looks for the connection before INPUT (net.ipv4.tcp_early_demux), and where it finds none once more after it.
+        let astray = |packet: &Packet| Some(packet.server()) != packet.served;
+        let (late, early) = sent.into_iter().partition(|fork| astray(&fork.packet));
+        let mut late: Vec<Fork> = self.pass(walk, Hook::Input, late, &device);
+        lose(walk, &mut late, Symptom::NoBanner, astray);
+        let early = self.pass(walk, Hook::Input, early, &device);
+        admit(walk, late);
+        admit(walk, early);
     }
 
     /// A neighbour asks at the address `asked` for the link-layer address of the path's own, and is told (RFC 4861 7.2).
