@@ -7,7 +7,7 @@ use super::nlattr::until_nul;
 use super::xt::{self, Extension, Fields};
 use crate::facts::{
     Backend, BaseChain, Chain, ChainKind, Expr, Family, Hook, IfaceMatch, Masked, Policy, RawLegacy, Rule, Table,
-    TableFamily, XtMatch, XtTarget,
+    TableFamily, XtHeader, XtMatch, XtTarget,
 };
 
 /// `struct ipt_getinfo` after the table's name.
@@ -263,7 +263,7 @@ fn header(layout: &Layout, fields: Fields<'_>) -> Option<XtMatch> {
     let v4 = layout.family == Family::Ipv4;
     // In IPv6 protocol 0 is that of the hop-by-hop header, and a flag says whether it is asked for.
     let proto = if v4 || flags & IP6T_F_PROTO != 0 { fields.u16(layout.proto)? } else { 0 };
-    Some(XtMatch::Header {
+    Some(XtMatch::Header(Box::new(XtHeader {
         src: masked(0, inverse & INV_SRCIP != 0)?,
         dst: masked(1, inverse & INV_DSTIP != 0)?,
         iif: interface(fields, layout.interfaces, inverse & INV_VIA_IN != 0)?,
@@ -271,7 +271,7 @@ fn header(layout: &Layout, fields: Fields<'_>) -> Option<XtMatch> {
         proto: u8::try_from(proto).ok()?,
         proto_invert: inverse & INV_PROTO != 0,
         fragment: (v4 && flags & IPT_F_FRAG != 0).then_some(inverse & INV_FRAG == 0),
-    })
+    })))
 }
 
 /// The name at `at`, of which the bytes count that the mask, 32 bytes on, has set. Some(None) where it matches all.

@@ -2,7 +2,7 @@
 
 use super::xt::{Extension, Fields};
 use super::xt_words;
-use crate::facts::{Conntrack, Family, Grouped, MultiportWhich, Ports, U32Op, U32Test, XtMatch};
+use crate::facts::{Conntrack, Family, Grouped, Iprange, MultiportWhich, Ports, U32Op, U32Test, XtMatch};
 
 /// Decodes a match; `family` is that of the rule's packets.
 pub fn r#match(family: Option<Family>, extension: &Extension<'_>) -> XtMatch {
@@ -41,7 +41,7 @@ fn decode(family: Option<Family>, extension: &Extension<'_>) -> Option<XtMatch> 
                 }
                 Some(Some((info.address(at, family)?, info.address(at + 16, family)?, flags & bit << 4 != 0)))
             };
-            XtMatch::Iprange { src: range(1, 0)?, dst: range(2, 32)? }
+            XtMatch::Iprange(Box::new(Iprange { src: range(1, 0)?, dst: range(2, 32)? }))
         }
         (b"addrtype", 0) => XtMatch::Addrtype {
             source: info.u16(0)?,

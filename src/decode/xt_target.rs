@@ -41,20 +41,10 @@ fn decode(family: Option<Family>, extension: &Extension<'_>) -> Option<XtTarget>
             let range = range(family, info, 0)?;
             let mask = family?.max() & !(range.first ^ range.last);
             // Which side it rewrites is the hook's to say.
-            XtTarget::Netmap { address: range.first & mask, mask, kind: NatKind::Dnat }
+            XtTarget::Netmap { to: Box::new((range.first & mask, mask)), kind: NatKind::Dnat }
         }
-        (b"TPROXY", 0) => XtTarget::Tproxy {
-            mask: info.u32(0)?,
-            mark: info.u32(4)?,
-            address: info.address(8, Some(Family::Ipv4))?,
-            port: info.be16(12)?,
-        },
-        (b"TPROXY", 1) => XtTarget::Tproxy {
-            mask: info.u32(0)?,
-            mark: info.u32(4)?,
-            address: info.address(8, family)?,
-            port: info.be16(24)?,
-        },
+        (b"TPROXY", 0) => XtTarget::Tproxy { mask: info.u32(0)?, mark: info.u32(4)?, port: info.be16(12)? },
+        (b"TPROXY", 1) => XtTarget::Tproxy { mask: info.u32(0)?, mark: info.u32(4)?, port: info.be16(24)? },
         (b"SYNPROXY", 0) => XtTarget::Synproxy,
         (b"NFQUEUE", 0 | 1) => XtTarget::Nfqueue { number: info.u16(0)?, bypass: false },
         (b"NFQUEUE", 2 | 3) => XtTarget::Nfqueue { number: info.u16(0)?, bypass: info.u16(4)? & 1 != 0 },
@@ -153,7 +143,7 @@ fn nat(kind: NatKind, range: Range) -> XtTarget {
     const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
     XtTarget::Nat {
         kind,
-        addresses: (range.flags & NF_NAT_RANGE_MAP_IPS != 0).then_some((range.first, range.last)),
+        addresses: (range.flags & NF_NAT_RANGE_MAP_IPS != 0).then(|| Box::new((range.first, range.last))),
         ports: (range.flags & NF_NAT_RANGE_PROTO_SPECIFIED != 0).then_some(range.ports),
         flags: range.flags,
     }

@@ -22,20 +22,31 @@ pub struct IfaceMatch {
     pub invert: bool,
 }
 
+/// The fixed header of a legacy entry (`struct ipt_ip`, `struct ip6t_ip6`).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct XtHeader {
+    pub src: Masked,
+    pub dst: Masked,
+    pub iif: Option<IfaceMatch>,
+    pub oif: Option<IfaceMatch>,
+    /// 0 means any (where the entry does not ask for a protocol).
+    pub proto: u8,
+    pub proto_invert: bool,
+    /// IPT_F_FRAG: second and further fragments only (`invert`: only heads and whole packets).
+    pub fragment: Option<bool>,
+}
+
+/// xt_iprange: the first and the last address of a side, and whether it must be another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Iprange {
+    pub src: Option<(u128, u128, bool)>,
+    pub dst: Option<(u128, u128, bool)>,
+}
+
+// Large ones are boxed: rules are lists of these, and most of them are small.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum XtMatch {
-    /// The fixed header of a legacy entry (`struct ipt_ip`, `struct ip6t_ip6`).
-    Header {
-        src: Masked,
-        dst: Masked,
-        iif: Option<IfaceMatch>,
-        oif: Option<IfaceMatch>,
-        /// 0 means any (where the entry does not ask for a protocol).
-        proto: u8,
-        proto_invert: bool,
-        /// IPT_F_FRAG: second and further fragments only (`invert`: only heads and whole packets).
-        fragment: Option<bool>,
-    },
+    Header(Box<XtHeader>),
     Tcp {
         sports: Ports,
         dports: Ports,
@@ -59,10 +70,7 @@ pub enum XtMatch {
     },
     /// xt_conntrack (and xt_state, which sets only `state`).
     Conntrack(Box<Conntrack>),
-    Iprange {
-        src: Option<(u128, u128, bool)>,
-        dst: Option<(u128, u128, bool)>,
-    },
+    Iprange(Box<Iprange>),
     /// RTN_* masks of xt_addrtype; `iif`/`oif`: limited to the interface.
     Addrtype {
         source: u16,
@@ -273,19 +281,18 @@ pub enum XtTarget {
     },
     Nat {
         kind: NatKind,
-        addresses: Option<(u128, u128)>,
+        addresses: Option<Box<(u128, u128)>>,
         ports: Option<Ports>,
         flags: u32,
     },
+    /// Address and mask.
     Netmap {
-        address: u128,
-        mask: u128,
+        to: Box<(u128, u128)>,
         kind: NatKind,
     },
     Tproxy {
         mark: u32,
         mask: u32,
-        address: u128,
         port: u16,
     },
     Synproxy,

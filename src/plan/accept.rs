@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::{Accept, Traffic};
 use crate::facts::{
-    BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TAG, TableFamily, Verdict, XtMatch,
-    XtTarget, number,
+    BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TAG, TableFamily, Verdict,
+    XtHeader, XtMatch, XtTarget, number,
 };
 
 const TCP: u8 = 6;
@@ -104,8 +104,9 @@ impl Accept {
             false => (masked, Masked::default(), iface, None),
             true => (Masked::default(), masked, None, iface),
         };
-        let header =
-            |proto| Expr::XtMatch(XtMatch::Header { src, dst, iif, oif, proto, proto_invert: false, fragment: None });
+        let header = |proto| {
+            Expr::XtMatch(XtMatch::Header(Box::new(XtHeader { src, dst, iif, oif, proto, ..XtHeader::default() })))
+        };
         if let Deed::Discovery(kind) = *deed {
             return vec![
                 header(ICMPV6),

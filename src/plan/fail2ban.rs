@@ -125,7 +125,8 @@ fn is_about(rule: &Rule, backend: Backend, address: IpAddr) -> bool {
     let family = Family::of(address);
     if backend == Backend::Legacy {
         return rule.exprs.iter().any(|e| match e {
-            Expr::XtMatch(XtMatch::Header { src, .. }) => {
+            Expr::XtMatch(XtMatch::Header(header)) => {
+                let src = &header.src;
                 src.address == number(address) && src.mask == family.max() && !src.invert
             }
             _ => false,
@@ -217,11 +218,7 @@ mod tests {
 
     /// The same of iptables-legacy.
     fn by_legacy_chain(name: &str, address: &str) -> Firewall {
-        let header = |src| {
-            let (dst, proto) = (Masked::default(), 0);
-            let header = XtMatch::Header { src, dst, iif: None, oif: None, proto, proto_invert: false, fragment: None };
-            Expr::XtMatch(header)
-        };
+        let header = |src| Expr::XtMatch(XtMatch::Header(Box::new(XtHeader { src, ..XtHeader::default() })));
         let src = Masked { address: number(ip(address)), mask: Family::Ipv4.max(), invert: false };
         let ban = rule(vec![header(src), Expr::XtTarget(XtTarget::Drop)]);
         let bans = Chain { name: name.into(), base: None, rules: vec![ban].into() };

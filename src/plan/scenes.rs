@@ -311,7 +311,8 @@ fn the_mask_of_an_accept_is_that_of_its_source() {
     ] {
         let of = accept(source);
         let exprs = of.xt(&of.deeds()[0]);
-        let Expr::XtMatch(XtMatch::Header { src, .. }) = &exprs[0] else { panic!("{exprs:?}") };
+        let Expr::XtMatch(XtMatch::Header(header)) = &exprs[0] else { panic!("{exprs:?}") };
+        let src = &header.src;
         let net: IpAddr = source.split('/').next().unwrap().parse().unwrap();
         assert_eq!((src.address, src.mask, src.invert), (number(net), mask, false), "{source}");
         let masks = accept::rules(&of, ID, TableFamily::Inet, false)[0]

@@ -43,7 +43,8 @@ fn load(host: &Host, script: &mut Script) -> Result<(), String> {
             return Ok(());
         }
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-        let refused = complained_line(&complaint).filter(|&n| is_rule(&script.lines[n]));
+        let may_go = |line: &str| is_rule(line) || script.tool == "ipset" && line.starts_with("add ");
+        let refused = complained_line(&complaint).filter(|&n| may_go(&script.lines[n]));
         match refused {
             Some(line) => drop(script.lines.remove(line)),
             None => return Err(format!("{}: {complaint}\n{text}", script.tool)),
@@ -51,12 +52,14 @@ fn load(host: &Host, script: &mut Script) -> Result<(), String> {
     }
 }
 
-/// The index of the line that nft (`/dev/stdin:12:3-4: Error`) or iptables (`Error occurred at line: 12`, `line 12: RULE_APPEND failed`) names.
+/// The index of the line that nft (`/dev/stdin:12:3-4: Error`), iptables (`Error occurred at line: 12`, `line 12: RULE_APPEND
+/// failed`) or ipset (`Error in line 12`: 0.0.0.0 is no member of a hash) names.
 fn complained_line(complaint: &str) -> Option<usize> {
     let (_, rest) = complaint
         .split_once("/dev/stdin:")
         .or_else(|| complaint.split_once("line: "))
-        .or_else(|| complaint.split_once("\nline "))?;
+        .or_else(|| complaint.split_once("\nline "))
+        .or_else(|| complaint.split_once("Error in line "))?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
     digits.parse::<usize>().ok()?.checked_sub(1)
 }

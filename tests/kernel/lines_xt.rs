@@ -185,6 +185,12 @@ pub const ON_ETHERNET: &[Line] = &[
     line!("the last router's address to x_tables", [IPTABLES "in: -m mac --mac-source 02:00:00:00:00:01 -j DROP"], A: Silent; unknown "link-layer"),
     line!("an answer has no frame yet", [NFT "table inet t { chain x { type filter hook output priority 0; ether saddr != 02:00:00:00:00:99 drop; }; }"], A: Open(22)),
     line!("a frame that leaves", [NFT "table netdev n { chain x { type filter hook egress device \"eth0\" priority 0; ether type ip drop; }; }"], A: Silent),
+    line!("a frame that leaves is longer by its header", [NFT "table netdev n { chain x { type filter hook egress device \"eth0\" priority 0; ether type ip meta length < 54 drop; meta length 54-78 drop; }; }"],
+        SIX: Open(22), A: Silent; conditional "length"),
+    line!("a packet that leaves is not", [NFT "table inet t { chain x { type filter hook postrouting priority 0; ip daddr 198.51.100.7 meta length 40-64 drop; }; }"], A: Silent, B: Open(22)),
+    line!("the kind of an answer's own device", [NFT "table inet t { chain x { type filter hook postrouting priority 0; iiftype 1 drop; }; }"], A: Silent, SIX: Silent),
+    line!("which it has only after OUTPUT", [NFT "table inet t { chain x { type filter hook output priority 0; iiftype 1 drop; }; }"], A: Open(22), SIX: Open(22)),
+    line!("but it came in by no interface", [NFT "table inet t { chain x { type filter hook postrouting priority 0; meta iif != 0 drop; iifname \"eth0\" drop; iifgroup 0 drop; }; }"], A: Open(22), SIX: Open(22)),
     line!("a frame that comes in", [NFT "table netdev n { chain x { type filter hook ingress device \"eth0\" priority 0; ether type ip ip saddr 198.51.100.7 drop; }; }"], A: Silent, B: Open(22)),
     line!("bitmap:ip,mac", [IPSET "create s bitmap:ip,mac range 198.51.100.0/24\nadd s 198.51.100.7,02:00:00:00:00:01", IPTABLES "in: -m set --match-set s src,src -j DROP"], A: Silent; unknown "link-layer"),
 ];

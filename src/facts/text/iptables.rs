@@ -5,7 +5,7 @@ use super::statement::verdict;
 use super::target::{nat_name, reject, target};
 use super::value::protocol;
 use crate::facts::{
-    Conntrack, Expr, Family, IfaceMatch, Masked, MultiportWhich, Ports, U32Op, U32Test, Verdict, XtMatch,
+    Conntrack, Expr, Family, IfaceMatch, Masked, MultiportWhich, Ports, U32Op, U32Test, Verdict, XtHeader, XtMatch,
 };
 
 /// None for what iptables does not show; `family` is that of the table, where it is known.
@@ -153,7 +153,8 @@ fn address_types(mask: u16) -> String {
 
 fn r#match(found: &XtMatch, family: Option<Family>) -> String {
     match found {
-        XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment } => {
+        XtMatch::Header(header) => {
+            let XtHeader { src, dst, iif, oif, proto, proto_invert, fragment } = &**header;
             let mut words = String::new();
             for (option, address) in [("-s", src), ("-d", dst)] {
                 if address.mask != 0 || address.invert {
@@ -203,9 +204,9 @@ fn r#match(found: &XtMatch, family: Option<Family>) -> String {
             format!("-m multiport {}{option} {}", not(*invert), list.join(","))
         }
         XtMatch::Conntrack(asked) => conntrack(asked),
-        XtMatch::Iprange { src, dst } => {
+        XtMatch::Iprange(sides) => {
             let mut words = "-m iprange".to_owned();
-            for (option, side) in [("--src-range", src), ("--dst-range", dst)] {
+            for (option, side) in [("--src-range", &sides.src), ("--dst-range", &sides.dst)] {
                 if let Some((first, last, inverted)) = side {
                     let family = if *last > u128::from(u32::MAX) { Family::Ipv6 } else { Family::Ipv4 };
                     let (first, last) = (family.address(*first), family.address(*last));

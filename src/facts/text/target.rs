@@ -33,9 +33,10 @@ pub fn target(found: &XtTarget, family: Option<Family>) -> String {
             }
             words
         }
-        XtTarget::Nat { kind, addresses, ports, .. } => nat(*kind, *addresses, *ports),
-        XtTarget::Netmap { address, mask, .. } => {
-            format!("-j NETMAP --to {}", masked(&Masked { address: *address, mask: *mask, invert: false }))
+        XtTarget::Nat { kind, addresses, ports, .. } => nat(*kind, addresses.as_deref().copied(), *ports),
+        XtTarget::Netmap { to, .. } => {
+            let (address, mask) = **to;
+            format!("-j NETMAP --to {}", masked(&Masked { address, mask, invert: false }))
         }
         XtTarget::Tproxy { mark, mask, port, .. } => {
             format!("-j TPROXY --on-port {port} --tproxy-mark {mark:#x}/{mask:#x}")

@@ -267,9 +267,9 @@ impl<'a> Walk<'a> {
             }
             XtTarget::Ct { .. } => {}
             XtTarget::Nat { kind, addresses, ports, .. } => {
-                let address = match addresses {
+                let address = match addresses.as_deref() {
                     Some((a, b)) if a != b => return self.anything(fork, "dnat to one of several addresses", out),
-                    addresses => addresses.map(|(a, _)| a),
+                    addresses => addresses.map(|(a, _)| *a),
                 };
                 let port = match ports {
                     Some((a, b)) if a != b => return self.anything(fork, "dnat to one of several ports", out),
@@ -277,7 +277,8 @@ impl<'a> Walk<'a> {
                 };
                 return self.divert(fork, *kind, address, port, out);
             }
-            XtTarget::Netmap { address, mask, kind } => {
+            XtTarget::Netmap { to, kind } => {
+                let (address, mask) = **to;
                 let mapped = (fork.packet.address & !mask) | address;
                 return self.divert(fork, *kind, Some(mapped), None, out);
             }

@@ -16,6 +16,8 @@ pub enum Var {
     PayloadLength,
     /// `meta length`: as [`Var::Length`], four bytes.
     WideLength(Family),
+    /// The same of an Ethernet frame that leaves: its header is there already.
+    FrameLength(Family),
     /// TCP's window, which nobody opens a connection with closed.
     Window,
     /// TTL or hop limit.
@@ -29,6 +31,10 @@ impl Var {
         match self {
             Var::ClientPort => CLIENT_PORTS,
             Var::WideLength(family) => Var::Length(family).bounds(),
+            Var::FrameLength(family) => {
+                let (least, most) = Var::Length(family).bounds();
+                (ETH_HLEN + least, ETH_HLEN + most)
+            }
             Var::Length(Family::Ipv4) => (40, 64),
             Var::Length(Family::Ipv6) => (60, 84),
             Var::PayloadLength => (20, 44),
@@ -45,7 +51,7 @@ impl Var {
 
     fn width(self) -> usize {
         match self {
-            Var::WideLength(_) => 4,
+            Var::WideLength(_) | Var::FrameLength(_) => 4,
             Var::ClientPort | Var::Length(_) | Var::PayloadLength | Var::Window => 2,
             Var::HopLimit | Var::TrafficClass => 1,
         }
@@ -54,7 +60,9 @@ impl Var {
     pub fn doubt(self) -> Doubt {
         Doubt::conditional(match self {
             Var::ClientPort => "depends on the client's source port",
-            Var::Length(_) | Var::WideLength(_) | Var::PayloadLength => "depends on the packet's length",
+            Var::Length(_) | Var::WideLength(_) | Var::FrameLength(_) | Var::PayloadLength => {
+                "depends on the packet's length"
+            }
             Var::Window => "depends on the client's TCP window",
             Var::HopLimit => "depends on the packet's TTL",
             Var::TrafficClass => "depends on the packet's DSCP",
@@ -72,6 +80,8 @@ impl Var {
     }
 }
 
+/// linux/if_ether.h
+const ETH_HLEN: u32 = 14;
 /// net.ipv4.ip_local_port_range as every Linux has it.
 pub const CLIENT_PORTS: (u32, u32) = (32768, 60999);
 

@@ -3,7 +3,8 @@
 use super::rules::{Known, Rules};
 use super::scan::is_neutral;
 use crate::facts::{
-    BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, Masked, MetaKey, PayloadBase, Reg, Rule, Set, Verdict, XtMatch,
+    BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, Masked, MetaKey, PayloadBase, Reg, Rule, Set, Verdict, XtHeader,
+    XtMatch,
 };
 
 /// Most bytes that a test looks at.
@@ -150,7 +151,8 @@ impl<'a> Reader<'_, 'a> {
                 }
                 Expr::XtMatch(XtMatch::Comment(_)) => {}
                 Expr::XtMatch(found) if is_fixed(found) => self.fixed(found),
-                Expr::XtMatch(found @ XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment }) => {
+                Expr::XtMatch(found @ XtMatch::Header(header)) => {
+                    let XtHeader { src, dst, iif, oif, proto, proto_invert, fragment } = &**header;
                     let rest = iif.is_some() || oif.is_some() || fragment.is_some();
                     if *proto != 0 {
                         let op = if *proto_invert { CmpOp::Neq } else { CmpOp::Eq };
@@ -161,7 +163,7 @@ impl<'a> Reader<'_, 'a> {
                         self.all = false;
                     }
                 }
-                Expr::XtMatch(XtMatch::Iprange { .. }) => self.all = false,
+                Expr::XtMatch(XtMatch::Iprange(_)) => self.all = false,
                 // One that is found by a key may miss, and of what it limits doubts remain.
                 Expr::Objref { .. } if is_neutral(expr) => self.all = false,
                 expr if is_neutral(expr) => {}

@@ -150,7 +150,7 @@ impl<'a> Walk<'a> {
 
     fn xt_at_a_glance(&self, packet: &Packet, site: &Site<'_>, found: &XtMatch) -> Option<bool> {
         match found {
-            XtMatch::Header { .. } => (!self.fits(packet, found)).then_some(false),
+            XtMatch::Header(header) => (!self.fits(packet, header)).then_some(false),
             _ => match self.xt_match(packet, site.hook, found) {
                 Cond::Always => Some(true),
                 Cond::Never => Some(false),

@@ -204,6 +204,9 @@ impl Walk<'_> {
         };
         let inside = matches!(hook, Hook::Input | Hook::Output | Hook::Postrouting | Hook::Egress);
         match key {
+            MetaKey::Len if hook == Hook::Egress && self.has_ethernet(packet, hook) => {
+                host_order(Var::FrameLength(packet.family), 4)
+            }
             MetaKey::Len => host_order(Var::WideLength(packet.family), 4),
             MetaKey::Protocol => constant(&ethertype(packet.family).to_be_bytes()),
             MetaKey::Priority => unknown("depends on the packet's priority"),
@@ -216,9 +219,11 @@ impl Walk<'_> {
             MetaKey::Oif => index(packet.oif),
             MetaKey::IifName => name(packet.iif),
             MetaKey::OifName => name(packet.oif),
-            // Link-layer matches of nft ask for it there, too.
-            MetaKey::IifType if hook == Hook::Egress => of_link(packet.oif, |l| constant(&l.kind.to_ne_bytes())),
-            MetaKey::IifType => of_link(packet.iif, |l| constant(&l.kind.to_ne_bytes())),
+            // That of the device that the packet is at: in OUTPUT it is at none yet.
+            MetaKey::IifType => {
+                let device = packet.iif.or(packet.oif.filter(|_| hook != Hook::Output));
+                of_link(device, |l| constant(&l.kind.to_ne_bytes()))
+            }
             MetaKey::OifType => of_link(packet.oif, |l| constant(&l.kind.to_ne_bytes())),
             MetaKey::IifGroup => of_link(packet.iif, |l| constant(&l.group.to_ne_bytes())),
             MetaKey::OifGroup => of_link(packet.oif, |l| constant(&l.group.to_ne_bytes())),

@@ -9,7 +9,9 @@ use super::route::{
 };
 use super::u32::u32_tests;
 use super::walk::Walk;
-use crate::facts::{AddrSet, Conntrack, Family, Grouped, Hook, IfaceMatch, Masked, MultiportWhich, Ports, XtMatch};
+use crate::facts::{
+    AddrSet, Conntrack, Family, Grouped, Hook, IfaceMatch, Masked, MultiportWhich, Ports, XtHeader, XtMatch,
+};
 
 const TCP: u8 = 6;
 /// XT_RPFILTER_*
@@ -21,8 +23,10 @@ const SOCKET_TRANSPARENT: u8 = 1;
 impl Walk<'_> {
     pub fn xt_match(&self, packet: &Packet, hook: Hook, m: &XtMatch) -> Cond {
         match m {
-            XtMatch::Header { .. } if !self.fits(packet, m) => Cond::Never,
-            XtMatch::Header { src, dst, .. } => of_client(packet.family, if packet.inwards() { src } else { dst }),
+            XtMatch::Header(header) if !self.fits(packet, header) => Cond::Never,
+            XtMatch::Header(header) => {
+                of_client(packet.family, if packet.inwards() { &header.src } else { &header.dst })
+            }
             XtMatch::Tcp { .. } | XtMatch::Multiport { .. } | XtMatch::Tcpmss { .. }
                 if packet.discovery().is_some() =>
             {
@@ -61,7 +65,8 @@ impl Walk<'_> {
                 hit.negated_if(*invert)
             }
             XtMatch::Conntrack(ct) => conntrack(packet, ct, self.status_bits(packet)),
-            XtMatch::Iprange { src, dst } => {
+            XtMatch::Iprange(sides) => {
+                let (src, dst) = (sides.src, sides.dst);
                 let (client, host) = if packet.inwards() { (src, dst) } else { (dst, src) };
                 let host = host.is_none_or(|(a, b, invert)| (a..=b).contains(&packet.address) != invert);
                 let client = client.map_or(Cond::Always, |(a, b, invert)| {
@@ -170,9 +175,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a header's conditions hold that do not hang on the client; true of every other match.
-    pub fn fits(&self, packet: &Packet, m: &XtMatch) -> bool {
-        let XtMatch::Header { src, dst, iif, oif, proto, proto_invert, fragment } = m else { return true };
+    /// Whether a header's conditions hold that do not hang on the client.
+    pub fn fits(&self, packet: &Packet, header: &XtHeader) -> bool {
+        let XtHeader { src, dst, iif, oif, proto, proto_invert, fragment } = header;
         let host = if packet.inwards() { dst } else { src };
         (*proto == 0 || (*proto == packet.protocol()) != *proto_invert)
             // A handshake is never in fragments.
