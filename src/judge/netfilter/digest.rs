@@ -3,8 +3,7 @@
 use super::rules::{Known, Rules};
 use super::scan::is_neutral;
 use crate::facts::{
-    BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, Masked, MetaKey, PayloadBase, Reg, Rule, Set, Verdict, XtHeader,
-    XtMatch,
+    BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, Masked, MetaKey, PayloadBase, Reg, Rule, Verdict, XtHeader, XtMatch,
 };
 
 /// Most bytes that a test looks at.
@@ -34,12 +33,12 @@ pub struct Bits {
     pub len: u8,
 }
 
-/// A condition without which a rule does not match. `source`: the place of what it looks at.
+/// A condition without which a rule does not match. `source`: the place of what it looks at; `set`: of the set.
 #[derive(Debug, Clone, Copy)]
 pub enum Test<'a> {
     Is { source: u8, op: CmpOp, len: u8, data: [u8; WIDTH] },
     Between { source: u8, negate: bool, len: u8, from: [u8; WIDTH / 2], to: [u8; WIDTH / 2] },
-    In { source: u8, set: &'a Set },
+    In { source: u8, negate: bool, set: u32 },
     Xt(&'a XtMatch),
 }
 
@@ -143,11 +142,11 @@ impl<'a> Reader<'_, 'a> {
                     _ => self.all = false,
                 },
                 Expr::Lookup { set, sreg, dreg: None, negate } => {
-                    let found = self.rules.set(self.known.table, set);
-                    if let (Some(source), Some(set), false) = (self.at(*sreg), found, *negate) {
-                        self.test(Test::In { source, set });
+                    let place = self.rules.place_of_set(self.known.table, set);
+                    match (self.at(*sreg), place.and_then(|place| u32::try_from(place).ok())) {
+                        (Some(source), Some(set)) => self.test(Test::In { source, negate: *negate, set }),
+                        _ => self.all = false,
                     }
-                    self.all = false;
                 }
                 Expr::XtMatch(XtMatch::Comment(_)) => {}
                 Expr::XtMatch(found) if is_fixed(found) => self.fixed(found),

@@ -194,6 +194,9 @@ impl Fork {
 
 /// Forks in the same state become one.
 pub fn merge(forks: &mut Vec<Fork>) {
+    if forks.len() < 2 {
+        return forks.retain(|fork| !fork.sources.is_empty());
+    }
     let mut merged: Vec<Fork> = Vec::with_capacity(forks.len());
     for fork in forks.drain(..) {
         if fork.sources.is_empty() {

@@ -77,9 +77,10 @@ impl<'a> Walk<'a> {
                             let range = number(from, *len)..=number(to, *len);
                             Some(range.contains(&number(&bytes, *len)) != *negate)
                         }
-                        (Value::Same(bytes, have), Test::In { set, .. }) if usize::from(have) >= set.key_len => {
-                            let lacks = self.lacks(packet, site.table, set, &bytes[..set.key_len]);
-                            lacks.then_some(false)
+                        (Value::Same(bytes, have), Test::In { set, negate, .. }) => {
+                            let set = self.rules.set_at(*set as usize).filter(|set| usize::from(have) >= set.key_len);
+                            let holds = set.and_then(|s| self.holds(packet, site.table, s, bytes.get(..s.key_len)?));
+                            holds.map(|holds| holds != *negate)
                         }
                         (Value::Client { len: have, bits }, Test::Is { op: CmpOp::Eq, len, data, .. })
                             if have >= *len =>

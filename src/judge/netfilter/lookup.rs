@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::ops::Deref;
 
 use super::bytes::{Byte, Regs};
 use super::cond::Cond;
@@ -9,7 +10,7 @@ use super::flow::{Doubt, Packet};
 use super::walk::Walk;
 use crate::facts::{AddrSet, ElementKey, Expr, Family, Set, Table};
 
-/// What is worked out once for a set, however many rules look into it.
+/// A set with what is worked out once for it, however many rules look into it.
 pub struct Prepared<'a> {
     set: &'a Set,
     /// The elements as source addresses, for a set of plain addresses.
@@ -23,6 +24,14 @@ struct Places<'a> {
     single: HashMap<&'a [u8], usize>,
     others: Vec<usize>,
     any: Option<usize>,
+}
+
+impl Deref for Prepared<'_> {
+    type Target = Set;
+
+    fn deref(&self) -> &Set {
+        self.set
+    }
 }
 
 impl<'a> Prepared<'a> {
@@ -76,30 +85,29 @@ fn decides(expr: &Expr) -> bool {
 }
 
 impl<'a> Walk<'a> {
-    /// Whether no element can hold this key; false where that takes a closer look.
-    pub fn lacks(&self, packet: &Packet, table: &Table, set: &'a Set, key: &[u8]) -> bool {
-        let prepared = self.rules.prepared(set);
-        let places = prepared.places();
-        places.others.is_empty()
-            && places.any.is_none()
-            && !places.single.contains_key(key)
-            && touched(packet, table, set).is_none()
+    /// Whether an element holds this key; None where that takes a closer look.
+    pub fn holds(&self, packet: &Packet, table: &Table, set: &Prepared<'a>, key: &[u8]) -> Option<bool> {
+        if is_touched(packet, table, set) {
+            return None;
+        }
+        let places = set.places();
+        match places.single.get(key).and_then(|place| set.elements.get(*place)) {
+            Some(element) => (!element.exprs.iter().any(decides)).then_some(true),
+            None => (places.others.is_empty() && places.any.is_none()).then_some(false),
+        }
     }
 
     /// Whether the key is in the set.
-    pub fn contains(&self, packet: &Packet, table: &Table, set: &'a Set, regs: &Regs, key: &[Byte]) -> Cond {
+    pub fn contains(&self, packet: &Packet, table: &Table, set: &Prepared<'a>, regs: &Regs, key: &[Byte]) -> Cond {
         if let Some(doubt) = touched(packet, table, set) {
             return Cond::Maybe(doubt);
         }
-        let prepared = self.rules.prepared(set);
         if is_source(key, packet.family)
-            && let Some(addresses) = prepared.addresses(packet.family)
+            && let Some(addresses) = set.addresses(packet.family)
         {
             return Cond::sources(addresses.clone());
         }
-        self.hits(packet, set, prepared.places(), regs, key)
-            .into_iter()
-            .fold(Cond::Never, |all, (cond, _)| all.or(cond))
+        self.hits(packet, set, regs, key).into_iter().fold(Cond::Never, |all, (cond, _)| all.or(cond))
     }
 
     /// The elements that the key may hit, each with the sources for which it does.
@@ -107,25 +115,18 @@ impl<'a> Walk<'a> {
         &self,
         packet: &Packet,
         table: &Table,
-        set: &'a Set,
+        set: &Prepared<'a>,
         regs: &Regs,
         key: &[Byte],
     ) -> Result<Vec<(Cond, usize)>, Doubt> {
         match touched(packet, table, set) {
             Some(doubt) => Err(doubt),
-            None => Ok(self.hits(packet, set, self.rules.prepared(set).places(), regs, key)),
+            None => Ok(self.hits(packet, set, regs, key)),
         }
     }
 
-    fn hits(
-        &self,
-        packet: &Packet,
-        set: &'a Set,
-        places: &Places<'a>,
-        regs: &Regs,
-        key: &[Byte],
-    ) -> Vec<(Cond, usize)> {
-        let family = packet.family;
+    fn hits(&self, packet: &Packet, set: &Prepared<'a>, regs: &Regs, key: &[Byte]) -> Vec<(Cond, usize)> {
+        let (family, places) = (packet.family, set.places());
         let mut out: Vec<(Cond, usize)> = Vec::new();
         let limited = |place: usize, cond: Cond| {
             let exprs = set.elements.get(place).map_or(&[][..], |e| &e.exprs);
@@ -187,9 +188,13 @@ fn fields(regs: &Regs, family: Family, set: &Set, key: &[Byte], from: &[u8], to:
     all
 }
 
+fn is_touched(packet: &Packet, table: &Table, set: &Set) -> bool {
+    packet.touched.iter().any(|(t, s)| *t == table.name && *s == set.name)
+}
+
 fn touched(packet: &Packet, table: &Table, set: &Set) -> Option<Doubt> {
-    let is_touched = packet.touched.iter().any(|(t, s)| *t == table.name && *s == set.name);
-    is_touched.then(|| Doubt::conditional(format!("set {} was changed by this connection's own packets", set.name)))
+    is_touched(packet, table, set)
+        .then(|| Doubt::conditional(format!("set {} was changed by this connection's own packets", set.name)))
 }
 
 fn is_source(key: &[Byte], family: Family) -> bool {

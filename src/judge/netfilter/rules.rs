@@ -9,7 +9,7 @@ use super::digest::{Digest, Source};
 use super::first::Shared;
 use super::lookup::Prepared;
 use crate::facts::{
-    AddrSet, Chain, ChainKind, Expr, Family, Firewall, IpSet, Language, RuleRef, Seen, Set, Table, XtMatch, XtTarget,
+    AddrSet, Chain, ChainKind, Expr, Family, Firewall, IpSet, Language, RuleRef, Seen, Table, XtMatch, XtTarget,
 };
 
 pub struct Rules<'a> {
@@ -18,8 +18,9 @@ pub struct Rules<'a> {
     /// Of all tables, in their order.
     pub chains: Vec<Known<'a>>,
     by_name: HashMap<(*const Table, &'a str), usize>,
-    sets: HashMap<(*const Table, &'a str), &'a Set>,
-    prepared: RefCell<HashMap<*const Set, Rc<Prepared<'a>>>>,
+    /// Of all tables.
+    sets: Vec<Prepared<'a>>,
+    set_places: HashMap<(*const Table, &'a str), usize>,
     /// Members of ipsets of plain addresses, by their number.
     pub members: RefCell<HashMap<(u16, Family), AddrSet>>,
     /// What the digests of all chains look at.
@@ -47,7 +48,8 @@ pub struct Named {
 impl<'a> Rules<'a> {
     pub fn of(firewall: &'a Firewall) -> Rules<'a> {
         let tables: Vec<&Table> = firewall.tables().collect();
-        let (mut chains, mut by_name, mut sets) = (Vec::new(), HashMap::new(), HashMap::new());
+        let (mut chains, mut by_name) = (Vec::new(), HashMap::new());
+        let (mut sets, mut set_places) = (Vec::new(), HashMap::new());
         for &table in &tables {
             let key = std::ptr::from_ref(table);
             let language = Rc::new(OnceCell::new());
@@ -56,7 +58,10 @@ impl<'a> Rules<'a> {
                 let (language, named, digest) = (language.clone(), OnceCell::new(), OnceCell::new());
                 chains.push(Known { table, chain, language, named, digest });
             }
-            sets.extend(table.sets.iter().map(|s| ((key, s.name.as_str()), s)));
+            for set in table.sets.iter() {
+                set_places.insert((key, set.name.as_str()), sets.len());
+                sets.push(Prepared::of(set));
+            }
         }
         Rules {
             tables,
@@ -64,7 +69,7 @@ impl<'a> Rules<'a> {
             chains,
             by_name,
             sets,
-            prepared: RefCell::default(),
+            set_places,
             members: RefCell::default(),
             sources: RefCell::default(),
             shared: OnceCell::new(),
@@ -76,13 +81,17 @@ impl<'a> Rules<'a> {
         self.chains.get(*self.by_name.get(&(std::ptr::from_ref(table), name))?)
     }
 
-    pub fn set(&self, table: &Table, name: &str) -> Option<&'a Set> {
-        self.sets.get(&(std::ptr::from_ref(table), name)).copied()
+    pub fn set(&self, table: &Table, name: &str) -> Option<&Prepared<'a>> {
+        self.set_at(self.place_of_set(table, name)?)
     }
 
-    pub fn prepared(&self, set: &'a Set) -> Rc<Prepared<'a>> {
-        let mut known = self.prepared.borrow_mut();
-        known.entry(std::ptr::from_ref(set)).or_insert_with(|| Rc::new(Prepared::of(set))).clone()
+    /// By which [`Rules::set_at`] gives it.
+    pub fn place_of_set(&self, table: &Table, name: &str) -> Option<usize> {
+        self.set_places.get(&(std::ptr::from_ref(table), name)).copied()
+    }
+
+    pub fn set_at(&self, place: usize) -> Option<&Prepared<'a>> {
+        self.sets.get(place)
     }
 
     /// How many rules there are.

@@ -8,11 +8,12 @@ use super::bytes::Regs;
 use super::digest::Digest;
 use super::flow::{Doubt, Fork, Phase, Raised, merge};
 use super::glance::{Glance, View};
+use super::lookup::Prepared;
 use super::route::Routes;
 use super::rules::{Known, Rules};
 use super::scan::{Eval, Scan};
 use super::trace::Met;
-use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Set, Table, Words};
+use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Table, Words};
 use crate::judge::{Blame, Gate, Path, Symptom};
 use crate::policy::respects;
 
@@ -131,7 +132,7 @@ impl<'a> Walk<'a> {
         self.ends
     }
 
-    pub fn set(&self, name: &str) -> Option<&'a Set> {
+    pub fn set(&self, name: &str) -> Option<&'a Prepared<'a>> {
         self.rules.set(self.stack.last()?.table, name)
     }
 
@@ -451,7 +452,7 @@ impl<'a> Walk<'a> {
                     let calling = (caller, std::ptr::from_ref(site.chain), site.hook);
                     let known = self.called.get(&calling).copied();
                     let call = known.unwrap_or_else(|| {
-                        self.calls.push(self.new_call(depth));
+                        self.calls.push(self.new_call(&site, caller.map(|(call, _)| call), depth));
                         self.calls.len() - 1
                     });
                     self.called.insert(calling, call);
@@ -464,12 +465,13 @@ impl<'a> Walk<'a> {
         caller.map(|(call, _)| call)
     }
 
-    fn new_call(&self, depth: usize) -> Call {
-        let way = self.stack.get(..=depth).unwrap_or_default();
-        let table = way.first().map(|site| site.table.name.as_str());
-        let mut names = way.iter().map(|site| site.chain.name.as_str()).chain(table);
-        let respected = names.any(|name| respects(self.respect, name));
-        Call { via: way.iter().take(depth).map(Site::rule_ref).collect(), respected, blames: Vec::new() }
+    fn new_call(&self, site: &Site<'a>, caller: Option<usize>, depth: usize) -> Call {
+        let around = match caller.and_then(|caller| self.calls.get(caller)) {
+            Some(caller) => caller.respected,
+            None => respects(self.respect, &site.table.name),
+        };
+        let respected = around || respects(self.respect, &site.chain.name);
+        Call { via: self.stack.iter().take(depth).map(Site::rule_ref).collect(), respected, blames: Vec::new() }
     }
 }
 
