@@ -71,12 +71,18 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
             let by = &blocked.by;
             // Rules of one place mostly stand side by side.
             let last = meant.len().checked_sub(1).filter(|&last| meant.get(last).is_some_and(|m| m.is_of(blocked)));
-            let place = last
-                .unwrap_or_else(|| *places.entry((&by.place, by.respected, blocked.symptom)).or_insert(meant.len()));
+            let place = last.unwrap_or_else(|| {
+                let of = |place| (place, by.respected, blocked.symptom);
+                let known = places.get(&of(Some(&by.place))).copied();
+                // Nobody reads more of them one by one.
+                let place = Some(&by.place).filter(|_| meant.len() < PLACES);
+                known.unwrap_or_else(|| *places.entry(of(place)).or_insert(meant.len()))
+            });
             if place == meant.len() {
-                meant.push(Meant { blocked, sources: outside, further: 0, ranges: Vec::new() });
+                meant.push(Meant { blocked, sources: outside, further: 0, elsewhere: false, ranges: Vec::new() });
             } else if let Some(meant) = meant.get_mut(place) {
                 meant.further += 1;
+                meant.elsewhere |= meant.blocked.by.place != by.place;
                 meant.ranges.extend(outside.ranges());
             }
             continue;
@@ -91,11 +97,12 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
         let evidence = evidence(demand, verdict, blocked, blocked.sources.clone());
         out.add(Finding { code, severity: Severity::Critical, summary, evidence, mendable: false, mend: None });
     }
-    for Meant { blocked, mut sources, further, ranges } in meant {
+    for Meant { blocked, mut sources, further, elsewhere, ranges } in meant {
         sources.union_with(&AddrSet::of(demand.family, ranges));
         let Some(code) = code(&blocked.by, blocked.symptom) else { continue };
         let cause = match further {
             0 => cause(blocked),
+            n if elsewhere => format!("{} rules of {} and other places", n + 1, escape(&blocked.by.place)),
             n => format!("{} rules of {}", n + 1, escape(&blocked.by.place)),
         };
         let meant = if blocked.by.respected { "a ban, taken as meant" } else { "taken as meant" };
@@ -109,6 +116,9 @@ fn blocked_findings(demand: &Demand, intent: &Intent, verdict: &PathVerdict, out
     }
 }
 
+/// So many places of rules whose verdicts are meant get a finding of their own.
+const PLACES: usize = 64;
+
 /// What the rules of one place do to sources of whom that is taken as meant.
 struct Meant<'a> {
     /// What the first of them does.
@@ -116,6 +126,8 @@ struct Meant<'a> {
     sources: AddrSet,
     /// How many there are beside it, and what they do it to.
     further: usize,
+    /// Whether they stand in other places as well.
+    elsewhere: bool,
     ranges: Vec<(u128, u128)>,
 }
 

@@ -322,3 +322,23 @@ fn the_parts_of_a_verdict_stay_disjoint_and_none_is_empty() {
     assert_eq!(whole.unknown, []);
     assert_eq!(whole.blocked_sources(), net4("10.0.0.0/8"));
 }
+
+#[test]
+fn bans_in_a_hundred_chains_are_not_told_chain_by_chain() {
+    let chain = |n: usize| Chain {
+        name: format!("c{n}"),
+        ..filter(Hook::Input, crate::facts::Policy::Accept, vec![and(from(&format!("198.51.100.{n}")), DROP)])
+    };
+    let called = (0..100).map(|n| Chain { base: None, ..chain(n) });
+    let jumps = (0..100).map(|n| vec![Expr::Verdict(crate::facts::Verdict::Jump(format!("c{n}")))]).collect();
+    let base = Chain { name: "input".into(), ..filter(Hook::Input, crate::facts::Policy::Accept, jumps) };
+    let snapshot = with(vec![of(TableFamily::Ip, std::iter::once(base).chain(called).collect())]);
+    let judgement = judge(&Asked::default(), &snapshot);
+    let meant = judgement.findings.iter().filter(|f| f.summary.contains("taken as meant"));
+    let summaries: Vec<&str> = meant.map(|f| f.summary.as_str()).collect();
+    assert_eq!(summaries.len(), 65, "{summaries:#?}");
+    let rest = summaries.last().unwrap();
+    assert!(rest.contains("36 rules of ip t c64 and other places"), "{rest}");
+    let text = |n: usize| format!("198.51.100.{n}");
+    assert!(summaries.iter().any(|s| s.contains(&text(63)) && s.contains("ip t c63")), "{summaries:#?}");
+}

@@ -105,8 +105,18 @@ impl<'a> Rules<'a> {
 fn verdict(path: &Path, sources: &AddrSet, ends: Vec<End>) -> PathVerdict {
     let empty = || AddrSet::empty(path.family);
     let mut out = PathVerdict { admitted: empty(), ..PathVerdict::open(path.clone()) };
-    let sure = ends.iter().filter(|e| e.doubts.is_empty());
-    let left = sources.minus(&AddrSet::all(path.family, sure.map(|end| &end.sources)));
+    let lost = || {
+        let sure = ends.iter().filter(|e| e.doubts.is_empty());
+        sources.minus(&AddrSet::all(path.family, sure.map(|end| &end.sources)))
+    };
+    // Without doubts every source has one end, and the numbers of them tell whether one is lost.
+    let ended = ends.iter().fold(0u128, |sum, end| sum.wrapping_add(end.sources.count()));
+    // The parts of the whole of IPv6 are 2^128.
+    let due = sources.count();
+    let counted = ended == due || (due == u128::MAX && ended == 0);
+    let all = counted && ends.iter().all(|end| end.doubts.is_empty());
+    debug_assert!(!all || lost().is_empty());
+    let left = if all { empty() } else { lost() };
     let mut blocked = Blocks::default();
     let mut doubtful = Vec::new();
     for end in ends {
