@@ -205,3 +205,22 @@ fn load(host: &Host, line: &Line, backend: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[test]
+fn where_nat_leads_a_flow_the_rule_that_loses_its_packets_is_named() {
+    if !root("a packet that is lost") {
+        return;
+    }
+    const RULES: Line = line!("", [NFT "table ip n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2222; }; }
+         table inet p { chain y { type filter hook prerouting priority -10; ct state established tcp dport set 2223; }; }"], A: Answer::HalfOpen(2222));
+    assert_eq!(differences(&RULES, "as written", ARPHRD_NONE).unwrap(), Vec::<String>::new());
+    let verdict = Host::live().scratch(Scratch::NetworkAndRun, |host| {
+        let _layout = set_up(host, &net(ARPHRD_NONE), &[IFINDEX], &[])?;
+        load(host, &RULES, "as written").unwrap();
+        let net = observed(host);
+        let ports = Ports { ssh: vec![22, 2222], ..Ports::default() };
+        Ok(walk(&firewall(host), &net, &path(Family::Ipv4, ADDRESS4, &net), &[], &ports))
+    });
+    let blocked = verdict.unwrap().blocked;
+    assert_eq!(blocked.iter().map(|b| &*b.by.place).collect::<Vec<_>>(), ["inet p y"]);
+}

@@ -262,7 +262,8 @@ fn lose(walk: &mut Walk<'_>, forks: &mut Vec<Fork>, symptom: Symptom, is_lost: i
     let (lost, kept) = forks.drain(..).partition(|fork| is_lost(&fork.packet));
     *forks = kept;
     for fork in lost as Vec<Fork> {
-        let by = led_by(&fork.packet);
+        // Where nat leads the flow as well, it is not nat that has lost it.
+        let by = fork.packet.rewritten.clone().unwrap_or_else(|| led_by(&fork.packet));
         block(walk, fork, symptom, by);
     }
 }
