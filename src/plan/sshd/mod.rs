@@ -123,9 +123,7 @@ impl Attempt<'_> {
         if self.snapshot.sshd.not_to_be_run || self.snapshot.sshd.binary.present().is_none() {
             return Ok(());
         }
-        if let Some(settings) = self.ready()?
-            && !self.by_socket()
-        {
+        if let Some(settings) = self.ready()? {
             let all: Vec<usize> = (0..self.judgement.gates.len()).collect();
             self.listen(&settings, &all.iter().collect::<Vec<_>>())?;
         }

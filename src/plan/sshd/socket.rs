@@ -130,8 +130,20 @@ mod tests {
 
     #[test]
     fn a_socket_that_would_leave_no_room_is_named_anew() {
-        let narrow = [("Stream", "0.0.0.0:22"), ("Stream", "[::]:2222"), ("Stream", "/run/a%b"), ("FIFO", "/run/f")];
-        let anew = ["ListenStream=", "ListenStream=[::]:2222", "ListenStream=/run/a%%b", "ListenFIFO=/run/f"];
+        let narrow = [
+            ("Stream", "0.0.0.0:22"),
+            ("Stream", "[::]:2222"),
+            ("Stream", "/run/a%b"),
+            ("FIFO", "/run/f"),
+            ("Datagram", "[::]:2222"),
+        ];
+        let anew = [
+            "ListenStream=",
+            "ListenStream=[::]:2222",
+            "ListenStream=/run/a%%b",
+            "ListenFIFO=/run/f",
+            "ListenDatagram=[::]:2222",
+        ];
         let got = lines(&narrow, false, &["[2001:db8::10]:22"]).unwrap();
         assert_eq!(got, [&anew[..], &["ListenStream=[::]:22"]].concat());
     }

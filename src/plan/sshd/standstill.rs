@@ -27,6 +27,7 @@ impl Attempt<'_> {
                 Standstill::Frozen => self.restart(owner, "sshd.listener.frozen")?,
                 Standstill::Wedged => self.restart(owner, "sshd.listener.wedged")?,
             };
+            // One process may hold a socket of each family.
             if !steps.contains(&step) {
                 steps.push(step);
             }
@@ -49,14 +50,7 @@ impl Attempt<'_> {
             let (port, family, address) = (path.port, path.family, path.address);
             listeners.into_iter().flatten().filter(move |l: &&Listener| l.port == port && l.serves(family, address))
         };
-        let mut all: Vec<(Standstill, &SocketOwner)> = Vec::new();
-        for still in paths.flat_map(at).filter_map(|l| standstill(l, self.snapshot)) {
-            // One process may hold a socket of each family.
-            if !all.iter().any(|(_, known)| known.pid == still.1.pid) {
-                all.push(still);
-            }
-        }
-        all
+        paths.flat_map(at).filter_map(|l| standstill(l, self.snapshot)).collect()
     }
 
     /// The unit to thaw.

@@ -7,6 +7,10 @@ use crate::judge::fixture::{healthy, owner, unit};
 use crate::judge::judge;
 use crate::policy::parse;
 
+mod edits;
+mod emergency;
+mod units;
+
 const MAIN: &str = "/etc/ssh/sshd_config";
 const ID: &str = "20261124T000000-abcd";
 
