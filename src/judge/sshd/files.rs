@@ -58,6 +58,18 @@ mod tests {
     }
 
     #[test]
+    fn a_host_key_among_sshds_files_is_named_once_and_by_what_it_is() {
+        let codes = codes(|f| {
+            let open = |path: &str| PathMode { path: path.into(), mode: 0o666, uid: 0, gid: 0 };
+            f.tree = vec![open("/etc/ssh/k"), open("/etc/ssh/moduli")];
+            let owned = Owned { mode: 0o666, uid: 0, gid: 0 };
+            let file = Seen::Present(KeyFile { owned, size: 400, is_key: true });
+            f.keys = vec![HostKey { path: "/etc/ssh/k".into(), kind: "rsa".into(), file }];
+        });
+        assert_eq!(codes, ["sshd.keys.mode", "sshd.files.mode"]);
+    }
+
+    #[test]
     fn a_host_key_that_others_can_read_is_named_but_for_the_group_that_may() {
         let key = |mode, uid, gid| {
             codes(|f| {

@@ -132,6 +132,12 @@ mod tests {
     fn rules_that_leave_nobody_are_named() {
         let excluded = [("sshd.logins.excluded", Severity::Warning)];
         assert_eq!(rules(|_| {}), []);
+        let carol_alone = Settings { allow_users: vec!["carol".into()], ..Settings::default() };
+        let nobody_known = codes(|sshd| {
+            sshd.settings = Seen::Present(carol_alone);
+            sshd.logins.accounts.clear();
+        });
+        assert_eq!(nobody_known, [], "whom the rules leave is not known");
         assert_eq!(rules(|s| s.allow_users = vec!["carol".into()]), excluded);
         assert_eq!(rules(|s| s.allow_users = vec!["al*@10.0.0.0/8".into()]), []);
         assert_eq!(rules(|s| s.deny_users = vec!["*".into()]), excluded);

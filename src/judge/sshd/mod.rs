@@ -188,6 +188,39 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_failed_is_no_emergency_while_sshd_serves_by_another() {
+        let failed = || Unit { result: "exit-code".into(), ..unit("sshd.service", "failed", "enabled") };
+        let failure = |snapshot| {
+            let found = seen(&snapshot);
+            found.into_iter().find(|(code, _)| *code == "sshd.unit.failed").expect("a finding").1
+        };
+        assert_eq!(failure(with_units(healthy(), vec![failed()])), Severity::Warning);
+        let beside = vec![failed(), unit("ssh.socket", "active", "enabled")];
+        assert_eq!(failure(with_units(down(), beside)), Severity::Warning);
+        assert_eq!(failure(with_units(down(), vec![failed()])), Severity::Critical);
+    }
+
+    #[test]
+    fn a_unit_that_is_not_there_is_neither_masked_nor_stopped() {
+        let gone = || Unit { load_state: "not-found".into(), ..unit("sshd.service", "inactive", "") };
+        let socket = unit("ssh.socket", "active", "enabled");
+        assert_eq!(seen(&with_units(healthy(), vec![socket, gone()])), []);
+        assert_eq!(seen(&with_units(down(), vec![gone()])), []);
+    }
+
+    #[test]
+    fn a_stopped_process_is_named_only_where_nobody_serves() {
+        let with_stopped = |mut snapshot: Snapshot| {
+            let (name, exe, title) = ("sshd".to_owned(), None, String::new());
+            snapshot.sshd.processes = vec![Process { pid: 612, name, exe, state: 'T', title }];
+            seen(&with_units(snapshot, Vec::new()))
+        };
+        assert_eq!(with_stopped(down()), [("sshd.process.stopped", Severity::Critical)]);
+        // A session that somebody has stopped keeps nobody out.
+        assert_eq!(with_stopped(healthy()), []);
+    }
+
+    #[test]
     fn a_mask_is_somebodys_word() {
         let masked = Unit { load_state: "masked".into(), ..unit("ssh.service", "inactive", "masked") };
         let socket = unit("ssh.socket", "inactive", "disabled");
@@ -248,6 +281,38 @@ mod tests {
         // Under socket activation the unit says where.
         let snapshot = with_units(snapshot, vec![unit("ssh.socket", "active", "enabled")]);
         assert_eq!(seen(&snapshot), []);
+    }
+
+    #[test]
+    fn a_family_that_sshd_is_not_configured_for_is_named_for_each_port_by_itself() {
+        let missing = |ports: &[u16], listen: &[&str]| {
+            let mut policy = Policy::default();
+            policy.ssh.ports = ports.to_vec();
+            let mut snapshot = healthy();
+            let places = listen.iter().map(|place| place.parse::<std::net::SocketAddr>().expect("a place"));
+            let listen = places.map(|place| (place.ip(), place.port())).collect();
+            snapshot.sshd.settings = Seen::Present(Settings { ports: ports.to_vec(), listen, ..Settings::default() });
+            let found = findings(&policy, &snapshot).into_iter().filter(|f| f.code == "sshd.config.listen");
+            let told =
+                |f: Finding| format!("{} {}", f.evidence["family"].as_str().unwrap_or("none"), f.evidence["port"]);
+            found.map(told).collect::<Vec<_>>()
+        };
+        assert_eq!(missing(&[22], &["0.0.0.0:22"]), ["ipv6 22"]);
+        assert_eq!(missing(&[22], &["192.0.2.10:22", "[2001:db8::10]:22"]), [""; 0]);
+        assert_eq!(missing(&[22, 2222], &["0.0.0.0:22", "[::]:2222"]), ["ipv6 22", "ipv4 2222"]);
+    }
+
+    #[test]
+    fn the_line_that_sshd_does_not_take_is_in_the_evidence() {
+        let said = "/etc/ssh/sshd_config: line 2: Bad configuration option: Bogus".to_owned();
+        let mut snapshot = healthy();
+        let text = "Port 22\n  Bogus yes\n";
+        snapshot.sshd.files.config =
+            vec![crate::facts::TextFile { path: "/etc/ssh/sshd_config".into(), bytes: text.into() }];
+        snapshot.sshd.test = Seen::Present(ConfigTest { passed: false, status: 255, messages: vec![said] });
+        let [finding] = &findings(&Policy::default(), &snapshot)[..] else { panic!("one finding") };
+        let line = json!({"file": "/etc/ssh/sshd_config", "line": 2, "text": "Bogus yes", "what": "Bad configuration option: Bogus"});
+        assert_eq!(finding.evidence["lines"], json!([line]));
     }
 
     #[test]

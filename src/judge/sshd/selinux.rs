@@ -41,7 +41,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::fixture::healthy;
+    use super::super::super::fixture::{healthy, listener};
     use super::*;
     use crate::facts::{PortType, Seen, Selinux};
 
@@ -61,6 +61,16 @@ mod tests {
         assert_eq!(seen(2222, &[(2222, 2222, "http_port_t")]), ["sshd.selinux.port"]);
         assert_eq!(seen(2222, &[(2200, 2300, "ssh_port_t")]), Vec::<&str>::new());
         assert_eq!(seen(22, &[]), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_port_that_sshd_has_or_that_every_policy_gives_it_is_not_asked_about() {
+        let mut policy = Policy::default();
+        policy.ssh.ports = vec![22, 2222];
+        let mut snapshot = healthy();
+        snapshot.sshd.selinux = Some(Selinux { local: Seen::Present(Vec::new()) });
+        snapshot.listeners = Seen::Present(vec![listener("0.0.0.0", 2222), listener("::", 2222)]);
+        assert!(findings(&policy, &snapshot).is_empty());
     }
 
     #[test]

@@ -117,12 +117,29 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_counts_that_the_next_boot_starts_and_none_that_is_masked() {
+        let with_state = |active: &str, file: &str| {
+            let mut snapshot = with(&["[::]:2222"], false);
+            let Seen::Present(units) = &mut snapshot.sshd.units else { panic!("units") };
+            (units[0].active_state, units[0].unit_file_state) = (active.into(), file.into());
+            seen(&snapshot)
+        };
+        assert_eq!(with_state("inactive", "enabled"), ["sshd.socket.listen"]);
+        assert_eq!(with_state("active", "disabled"), ["sshd.socket.listen"]);
+        assert_eq!(with_state("active", "masked"), Vec::<&str>::new());
+    }
+
+    #[test]
     fn both_enabled_is_a_risk_where_they_exclude_each_other() {
         let mut snapshot = with(&["[::]:22"], false);
         let Seen::Present(units) = &mut snapshot.sshd.units else { panic!("units") };
         units.push(unit("ssh.service", "inactive", "enabled"));
         assert_eq!(seen(&snapshot), ["sshd.unit.both"]);
         let Seen::Present(units) = &mut snapshot.sshd.units else { panic!("units") };
+        units[1].unit_file_state = "disabled".into();
+        assert_eq!(seen(&snapshot), Vec::<&str>::new(), "a boot starts only one of them");
+        let Seen::Present(units) = &mut snapshot.sshd.units else { panic!("units") };
+        units[1].unit_file_state = "enabled".into();
         units[0].socket.as_mut().expect("a socket").conflicts.clear();
         assert_eq!(seen(&snapshot), Vec::<&str>::new());
     }
