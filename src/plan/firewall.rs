@@ -3,9 +3,7 @@
 use super::fail2ban;
 use super::owner::{Opening, Owner, opening, owner};
 use super::{Accept, Draft, Insert, Step, TableInserts, Traffic, insert, ip_table};
-use crate::facts::{
-    AddrSet, Backend, Boot, Family, Firewall, Hook, Rule, RuleRef, Seen, Snapshot, TableFamily, escape,
-};
+use crate::facts::{AddrSet, Boot, Family, Firewall, Hook, Rule, RuleRef, Seen, Snapshot, TableFamily, escape};
 use crate::judge::{self, Blocked, Demand, Gate, Intent, Judgement, PathVerdict, Standing, judge};
 use crate::policy::{Mode, Policy, Strategy};
 use ipnet::IpNet;
@@ -286,7 +284,7 @@ fn steps(seen: &Snapshot, rules: Vec<TableInserts>) -> Vec<Step> {
     let step = |TableInserts { backend, family, table, inserts }| {
         let by_iptables = seen.firewall.table(backend, family, &table).is_some_and(|t| t.is_iptables());
         let of = [Family::Ipv4, Family::Ipv6].into_iter().find(|f| ip_table(*f) == family);
-        match (by_iptables || backend == Backend::Legacy, of) {
+        match (by_iptables, of) {
             (true, Some(family)) => Step::Iptables { backend, family, table, inserts },
             _ => Step::Nft { generation: generation.unwrap_or(0), family, table, inserts },
         }

@@ -142,13 +142,11 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         Step::MakeFolder { path, .. } if path.starts_with("/etc/systemd") => code == "sshd.socket.listen",
         Step::MakeFolder { .. } => code == "sshd.privsep.missing",
         Step::MakeUser { .. } => code == "sshd.user.missing",
-        Step::FirewalldPanicOff => finding.code.starts_with("firewall."),
         Step::Nft { table, .. } | Step::Iptables { table, .. } => {
             let place = finding.evidence.get("by").and_then(|by| by.get("where")).and_then(|w| w.as_str());
             finding.code.starts_with("firewall.")
                 && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
         }
-        Step::Persist { .. } => critical && code.starts_with("firewall."),
         Step::FreeReserve { .. } | Step::KeepWritersOut { .. } => false,
         _ => finding.code.starts_with("firewall."),
     }

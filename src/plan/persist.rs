@@ -301,7 +301,16 @@ mod tests {
         assert!(
             nft_lines(&filter, &insert("input", 3), 3, "x").unwrap().starts_with("add rule inet filter input meta")
         );
-        assert_eq!(nft_lines(&at("a b", TableFamily::Inet), &insert("input", 0), 1, "x"), None);
+        let named = |table: &str, chain: &str| nft_lines(&at(table, TableFamily::Inet), &insert(chain, 0), 1, "x");
+        assert!(named("_t", "in-put.1").is_some());
+        for (table, chain) in [("a b", "input"), ("1st", "input"), ("t", "-in"), ("t", ""), ("t", "in;put")] {
+            assert_eq!(named(table, chain), None, "nft would not read `{table} {chain}` as names");
+        }
+        let mut after = insert("INPUT", 0);
+        after.accept.after = vec!["f2b-sshd".into()];
+        assert_eq!(save_lines(&after, "x"), None, "a chain of bans may not be there when the file is loaded");
+        assert_eq!(save_lines(&insert("IN PUT", 0), "x"), None);
+        assert_eq!(save_lines(&insert("", 0), "x"), None);
     }
 
     #[test]

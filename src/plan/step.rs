@@ -311,4 +311,39 @@ mod tests {
             assert_eq!(serde_json::from_str::<Step>(&text).unwrap(), step, "{text}");
         }
     }
+
+    /// A record is printed in logs, and a file of the host may hold secrets.
+    #[test]
+    fn what_a_file_held_is_not_in_a_log() {
+        assert_eq!(format!("{:?}", Content::from(b"secret".to_vec())), "6 bytes");
+        assert_eq!(format!("{:?}", Content::from(b"\xff\xfe".to_vec())), "2 bytes");
+    }
+
+    /// On a disk nothing runs that could be asked; and of a daemon in its sandbox, no more is asked than it can give.
+    #[test]
+    fn steps_that_ask_programs_need_a_host_that_runs_and_no_way_out_of_the_sandbox() {
+        let unit = || "ssh.service".to_owned();
+        let owned = Owned { mode: 0o755, uid: 0, gid: 0 };
+        for asks in [
+            Step::StartUnit { unit: unit(), reset_failed: false, unmask: false },
+            Step::ReloadUnit { unit: unit() },
+            Step::Unban { jail: "sshd".into(), addresses: Vec::new() },
+            Step::Nft { generation: 1, family: TableFamily::Inet, table: "t".into(), inserts: Vec::new() },
+            Step::Flush,
+        ] {
+            assert!(!asks.is_of_files() && !asks.leaves_sandbox(), "{asks:?}");
+        }
+        for writes in [
+            Step::WriteFile { path: "/etc/ssh/sshd_config".into(), content: Vec::new(), reason: String::new() },
+            Step::MakeFolder { path: "/run/sshd".into(), owned },
+            Step::KeepWritersOut { account: "alice".into(), path: "/home/alice".into(), seen: owned },
+        ] {
+            assert!(writes.is_of_files() && writes.leaves_sandbox(), "{writes:?}");
+        }
+        // useradd(8) runs on the host; systemd's own links are within reach of the sandbox.
+        let user = Step::MakeUser { name: "sshd".into(), home: "/run/sshd".into(), group: None };
+        assert!(!user.is_of_files() && user.leaves_sandbox());
+        let enabling = Step::EnableUnit { unit: unit() };
+        assert!(enabling.is_of_files() && !enabling.leaves_sandbox());
+    }
 }

@@ -145,3 +145,41 @@ fn listed(all: &[impl ToString]) -> String {
     }
     words.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Accept, Traffic};
+    use super::*;
+    use crate::facts::TableFamily;
+
+    #[test]
+    fn what_is_few_is_listed_in_full_and_of_what_is_more_the_rest_is_counted() {
+        let sources = |count: u8| (1..=count).map(|n| Some(format!("10.0.0.{n}/32").parse().unwrap())).collect();
+        let asked = |count| Step::UfwAllow { port: 22, interface: None, sources: sources(count), model: Vec::new() };
+        let inserts = |count| {
+            let insert = |index| Insert {
+                chain: "in".into(),
+                index,
+                accept: Accept {
+                    traffic: Traffic::Ssh,
+                    family: None,
+                    source: None,
+                    port: 22,
+                    interface: None,
+                    answer: false,
+                    after: Vec::new(),
+                },
+            };
+            let inserts = (0..count).map(insert).collect();
+            Step::Nft { generation: 1, family: TableFamily::Inet, table: "t".into(), inserts }
+        };
+        for (count, more) in [(5, None), (6, None), (7, Some("1 more")), (9, Some("3 more"))] {
+            for (step, listed) in [(asked(count), "10.0.0."), (inserts(usize::from(count)), "before rule")] {
+                let words = step.words().join(", ");
+                assert_eq!(words.matches(listed).count(), usize::from(count.min(6)), "{words}");
+                assert_eq!(words.contains(" more"), more.is_some(), "{words}");
+                assert!(more.is_none_or(|more| words.contains(more)), "{words}");
+            }
+        }
+    }
+}
