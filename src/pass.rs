@@ -346,6 +346,15 @@ impl Report {
         self.end(outcome)
     }
 
+    /// Of a road that another process has walked: what was seen before and after, and the repair that it made, if any.
+    pub fn of_another(before: Judgement, after: Judgement, made: Option<(String, Plan)>) -> Report {
+        let mut report = Report::new(before, Vec::new());
+        let Some((id, plan)) = made else { return report.end(Outcome::Refused) };
+        report.planned(&plan);
+        report.repaired(id, &after);
+        report.end(Outcome::Blocked)
+    }
+
     /// `outcome` is how the last round ended; what was repaired before it, and what is not known, changes the whole.
     fn end(mut self, outcome: Outcome) -> Report {
         let met = |judgement: &Judgement| matches!(judgement.verdict, Verdict::Reachable | Verdict::AtRisk);

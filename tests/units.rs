@@ -46,9 +46,9 @@ fn systemd_has_nothing_to_say_against_the_units() {
 }
 
 #[test]
-fn the_daemon_is_exposed_no_more_than_3_0() {
+fn the_daemon_is_exposed_no_more_than_2_8() {
     let folder = units();
-    for (unit, threshold) in [("ssh-rescue.service", "30"), ("ssh-rescue-repair.service", "35")] {
+    for (unit, threshold) in [("ssh-rescue.service", "28"), ("ssh-rescue-repair.service", "35")] {
         let path = folder.path().join(unit);
         let threshold = format!("--threshold={threshold}");
         let args = ["security", "--offline=true", "--no-pager", &threshold, path.to_str().unwrap()];

@@ -9,16 +9,16 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::healing::healing;
 use crate::chain;
-use crate::facts::{Listener, Seen};
+use crate::facts::{Listener, Seen, Snapshot};
 use crate::host::{Call, Host};
 use crate::judge::Judgement;
 use crate::pass::{self, Ask, Outcome, Report};
 use crate::plan::restraint::{History, Leave};
 use crate::plan::settle::Patience;
-use crate::plan::{Decision, Step, annotate};
+use crate::plan::{Decision, Plan, Step, annotate};
 use crate::policy::{Policy, RestraintPolicy};
 use crate::record::{
-    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, attempts, keep_healthy,
+    Hold, LOCK_WAIT, RecordError, Recovered, StateDir, Trigger, UndoError, Undone, attempts, history, keep_healthy,
     keep_reserve, on_line, recover, undo,
 };
 
@@ -195,6 +195,7 @@ impl Worker {
             firewalld: snapshot.owners.firewalld.present().is_some(),
         };
         let stay = report_only || !matches!(self.state.hold(&self.host), Ok(None));
+        let beyond = is_beyond_sandbox(&snapshot);
         let Decision::Repair(plan) = &decision else {
             if decision == Decision::Healthy {
                 // What a later repair may fall back on; that it could not be kept is no reason to fail.
@@ -203,15 +204,17 @@ impl Worker {
             if !stay {
                 self.keep_reserve(&policy);
             }
-            let untried = snapshot.sshd.trials.last().is_some_and(|t| matches!(t.test, Seen::Unreadable(_)));
-            match untried && !stay && !may_change_owners() {
-                true => self.leave_to_unit(&mut looked, &policy.restraint, reload),
-                false => self.patience.well(),
+            if stay || !beyond || !self.leave_to_unit(&mut looked, &policy, reload) {
+                self.patience.well();
             }
             return looked;
         };
         if stay {
             annotate(&mut looked.judgement, &decision);
+            return looked;
+        }
+        // A plan that was made without sshd's word may be another than the unit's.
+        if beyond && self.leave_to_unit(&mut looked, &policy, reload) {
             return looked;
         }
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -252,7 +255,8 @@ impl Worker {
                 // What a sandbox forbids is left to a unit that may do it.
                 let outside = report.plan.iter().flat_map(|p| &p.steps).any(Step::leaves_sandbox);
                 if failed && outside && !may_change_owners() {
-                    self.start_unit(&mut looked);
+                    self.start_unit();
+                    looked.again = Some(Duration::from_millis(50));
                 }
                 looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
                 looked.report = Some(report);
@@ -271,26 +275,48 @@ impl Worker {
         }
     }
 
-    /// What cannot even be tried in this sandbox; no more often than restraint lets anything be mended.
-    fn leave_to_unit(&mut self, looked: &mut Looked, restraint: &RestraintPolicy, reload: bool) {
+    /// Leaves to the unit what cannot even be tried in this sandbox, no more often than restraint lets anything be mended.
+    /// False: it has been left to it often enough.
+    fn leave_to_unit(&mut self, looked: &mut Looked, policy: &Policy, reload: bool) -> bool {
         let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let healing = healing(&self.host, true, reload);
         if let Some(again) = self.patience.ill(elapsed, healing) {
             looked.again = Some(Duration::from_millis(again - elapsed));
             looked.waiting = healing.map(|h| h.words().to_owned());
-            return;
+            return true;
         }
-        self.left.retain(|at| at.elapsed() < Duration::from_secs(restraint.per_seconds));
-        if self.left.len() < restraint.attempts as usize {
+        let RestraintPolicy { attempts, per_seconds, .. } = policy.restraint;
+        let per = Duration::from_secs(per_seconds);
+        self.left.retain(|at| at.elapsed() < per);
+        let again = self.left.len() < attempts as usize;
+        if again {
             self.left.push(Instant::now());
-            self.start_unit(looked);
+            let report = self.by_unit(policy, &looked.judgement);
+            looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
+            looked.report = Some(report);
+            looked.again = Some(Duration::from_millis(50));
+        } else {
+            looked.stopped = Some(format!(
+                "{REPAIR_UNIT}, which may do more than the agent, was started {attempts} times within {per_seconds} s"
+            ));
+            looked.again = self.left.first().map(|at| per.saturating_sub(at.elapsed()));
         }
         self.patience.well();
+        again
     }
 
-    fn start_unit(&self, looked: &mut Looked) {
+    /// What the unit makes of the host.
+    fn by_unit(&self, policy: &Policy, before: &Judgement) -> Report {
+        let known = self.last_on_record();
+        self.start_unit();
+        let (_, after) = pass::look(&self.host, policy);
+        let made = self.last_on_record().filter(|last| Some(last) != known.as_ref());
+        Report::of_another(before.clone(), after, made)
+    }
+
+    /// Waits until the unit has ended.
+    fn start_unit(&self) {
         let _ = self.host.run(&Call { deadline: HELP, ..Call::new("systemctl", &["start", REPAIR_UNIT]) });
-        looked.again = Some(Duration::from_millis(50));
     }
 
     fn repair(
@@ -302,13 +328,36 @@ impl Worker {
     ) -> Result<Report, String> {
         let told = |stage| drop(done.send(Done::Stage(stage)));
         told("observe");
-        let seen = pass::look(&self.host, policy);
+        let (mut snapshot, judgement) = pass::look(&self.host, policy);
+        // For what sshd says to it on a copy; the road plans by itself.
+        let _ = pass::consider(&self.host, &self.state, policy, &mut snapshot, &judgement, "look");
+        let beyond = is_beyond_sandbox(&snapshot);
+        if beyond && dry_run {
+            return Err(
+                "it is beyond the agent's sandbox; root can try it: `ssh-rescue repair --dry-run --alone`".into()
+            );
+        }
+        let mut seen = (snapshot, judgement);
+        if beyond && matches!(self.state.hold(&self.host), Ok(None)) {
+            let report = self.by_unit(policy, &seen.1);
+            if report.outcome == Outcome::Repaired {
+                self.forgive();
+                return Ok(report);
+            }
+            seen = pass::look(&self.host, policy);
+        }
         let ask = Ask { dry_run, trigger: Some(trigger), history: None, told: &told };
         let report = pass::walk(&self.host, &self.state, policy, seen, ask).map_err(|e| chain(&e));
         if !dry_run {
             self.forgive();
         }
         report
+    }
+
+    /// The id and plan of the youngest repair.
+    fn last_on_record(&self) -> Option<(String, Plan)> {
+        let entry = history(&self.host, &self.state).ok()?.entries.pop()?;
+        Some((entry.id, entry.plan))
     }
 
     fn hold(&mut self, hold: Option<Hold>) -> Result<bool, RecordError> {
@@ -329,6 +378,12 @@ impl Worker {
         self.left.clear();
         self.patience.well();
     }
+}
+
+/// Whether sshd could not be asked on a copy, for want of rights that ssh-rescue-repair.service has.
+fn is_beyond_sandbox(snapshot: &Snapshot) -> bool {
+    let untried = snapshot.sshd.trials.last().is_some_and(|t| matches!(t.test, Seen::Unreadable(_)));
+    untried && !may_change_owners()
 }
 
 /// Whether this process has CAP_CHOWN.

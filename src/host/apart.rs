@@ -61,7 +61,8 @@ fn enter() -> Result<(), ScratchError> {
         move |source| ScratchError::Mount { action, path, source }
     };
     // A mount namespace of its own is also a root of its own.
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).map_err(ScratchError::Namespace)?;
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .map_err(|error| ScratchError::Namespace("network and mount namespaces", error))?;
     let root = Path::new(ROOT);
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(failed("detach the mounts below", Path::new("/")))?;

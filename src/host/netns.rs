@@ -3,14 +3,16 @@
 //! Nothing has to be cleaned up: the kernel takes the namespace away with its thread and the thread with its process, also
 //! when the process is killed. Children that [`Host::run`] starts from that thread are in the namespace too.
 
+use std::cell::Cell;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 
 use super::Host;
@@ -19,11 +21,9 @@ use super::stage::{changes_apart, own_files};
 /// What of the host a scratch namespace has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scratch {
-    /// Links, addresses, routes, rules: everything of the network.
+    /// Links, addresses, routes, rules: everything of the network. iptables-legacy takes a lock of the namespace's own there:
+    /// a rehearsal must neither wait for the live host's (`/run/xtables.lock`) nor hold it.
     Network,
-    /// The same, and an empty `/run`: the host's own tools take their locks (`/run/xtables.lock`) there, and a rehearsal
-    /// must neither wait for the live host's nor hold it.
-    NetworkAndRun,
     /// A host to be locked out: also an /etc, /run and /var/lib of its own.
     Host,
     /// The live network, beside an /etc and a /run whose changes nobody else sees.
@@ -34,8 +34,10 @@ pub enum Scratch {
 pub enum ScratchError {
     #[error("start a thread")]
     Thread(#[source] io::Error),
-    #[error("make a network namespace of one's own")]
-    Namespace(#[source] Errno),
+    #[error("make {0} of one's own")]
+    Namespace(&'static str, #[source] Errno),
+    #[error("make a lock for the tools of the scratch namespace")]
+    Lock(#[source] Errno),
     #[error("{action} {path} in the scratch namespace")]
     Mount {
         action: &'static str,
@@ -71,6 +73,8 @@ impl Host {
         thread::scope(|scope| {
             let inside = move || {
                 enter(kind)?;
+                let lock = (kind == Scratch::Network).then(xtables_lock).transpose()?;
+                XTABLES_LOCK.set(lock.as_ref().map(AsRawFd::as_raw_fd));
                 work(self)
             };
             let thread = thread::Builder::new()
@@ -83,27 +87,29 @@ impl Host {
 }
 
 fn enter(kind: Scratch) -> Result<(), ScratchError> {
-    let flags = match kind {
-        Scratch::Network => CloneFlags::CLONE_NEWNET,
-        Scratch::NetworkAndRun | Scratch::Host => CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS,
-        Scratch::Files => CloneFlags::CLONE_NEWNS,
+    let (flags, what) = match kind {
+        Scratch::Network => (CloneFlags::CLONE_NEWNET, "a network namespace"),
+        Scratch::Host => (CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS, "network and mount namespaces"),
+        Scratch::Files => (CloneFlags::CLONE_NEWNS, "a mount namespace"),
     };
-    unshare(flags).map_err(ScratchError::Namespace)?;
-    if kind == Scratch::Host {
-        return own_files();
+    unshare(flags).map_err(|error| ScratchError::Namespace(what, error))?;
+    match kind {
+        Scratch::Network => Ok(()),
+        Scratch::Host => own_files(),
+        Scratch::Files => changes_apart(),
     }
-    if kind == Scratch::Files {
-        return changes_apart();
-    }
-    if kind == Scratch::NetworkAndRun {
-        let none: Option<&str> = None;
-        let failed =
-            |action, path: &'static str| move |source| ScratchError::Mount { action, path: path.into(), source };
-        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
-            .map_err(failed("detach the mounts below", "/"))?;
-        let guarded = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("scratch"), "/run", Some("tmpfs"), guarded, Some("size=1m,mode=0755"))
-            .map_err(failed("mount an empty", "/run"))?;
-    }
-    Ok(())
+}
+
+thread_local! {
+    static XTABLES_LOCK: Cell<Option<RawFd>> = const { Cell::new(None) };
+}
+
+/// The descriptor of the file that iptables-legacy locks in the calling thread's scratch network namespace.
+pub(super) fn scratch_xtables_lock() -> Option<RawFd> {
+    XTABLES_LOCK.get()
+}
+
+/// A file in memory, that nobody else can lock and nobody has to take away.
+fn xtables_lock() -> Result<OwnedFd, ScratchError> {
+    memfd_create(c"xtables.lock", MFdFlags::MFD_CLOEXEC).map_err(ScratchError::Lock)
 }

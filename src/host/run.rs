@@ -17,6 +17,7 @@ use thiserror::Error;
 
 use super::Host;
 use super::lock::held;
+use super::netns::scratch_xtables_lock;
 use super::peer::pidfd;
 use super::stage::{bound, handed};
 
@@ -120,8 +121,12 @@ impl Host {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let lock = scratch_xtables_lock();
+        if let Some(lock) = lock {
+            command.env("XTABLES_LOCKFILE", format!("/proc/self/fd/{lock}"));
+        }
         // A tool that outlives this process would still be writing while the next pass takes back what it did.
-        let mut child = handed(bound(&mut command), held())
+        let mut child = handed(handed(bound(&mut command), held()), lock)
             .spawn()
             .map_err(|source| RunError::Start { program: program.clone(), source })?;
         let group = Pid::from_raw(child.id() as i32);

@@ -101,7 +101,7 @@ fn beside<T: Send>(
 ) -> Result<T, String> {
     let bound: Vec<String> =
         loaders.iter().filter(|l| l.tool == LoadTool::Nft).flat_map(|l| devices(&l.text)).collect();
-    let result = host.scratch(Scratch::NetworkAndRun, |host| {
+    let result = host.scratch(Scratch::Network, |host| {
         let layout = set_up(host, net, uplinks, &bound)?;
         Ok(loaders.iter().try_for_each(|l| load_here(host, l)).map(|()| inside(host, layout)))
     });

@@ -224,7 +224,7 @@ impl Trial<'_> {
                 work(&mut Copy { host, layout, listeners, gates: self.gates })
             }))
         };
-        self.host.scratch(Scratch::NetworkAndRun, inside)?
+        self.host.scratch(Scratch::Network, inside)?
     }
 
     fn apply(&self, host: &Host) -> Result<(), RehearsalError> {

@@ -31,7 +31,12 @@ const WAKES: &str = ".SH \"WHAT WAKES IT\"\n\
     lock, and by whom. A record does not say in which network namespace; a change in another one wakes nobody, and nobody is named unless\n\
     no other process can have made it.\n\
     .PP\n.I ssh\\-rescue\\-audit.socket\nhears audit for the service, which therefore needs no right to; it starts and stops with it, and is skipped where\n\
-    there is no audit. Without the service, root's agent listens by itself. It never switches audit on.\n";
+    there is no audit. Without the service, root's agent listens by itself. It never switches audit on.\n\
+    .SH \"AT BOOT, AND IN ITS SANDBOX\"\n\
+    .I ssh\\-rescue.service\nstarts as soon as the file systems are there, before the network is up, and nothing waits for it. Until the boot (and cloud\\-init) has\n\
+    finished, for at most 5 minutes, it tells of a lock\\-out and waits with the repair.\n\
+    .PP\nIts sandbox lets it rehearse rules and mend what it can; what takes more rights, such as trying sshd's files on a copy or giving a file to\n\
+    another user, it leaves to\n.IR ssh\\-rescue\\-repair.service ,\nwhich it starts then, as often as\n.I restraint\nallows.\n";
 
 /// The file's name and content, for every page and completion.
 fn expected() -> Vec<(PathBuf, Vec<u8>)> {

@@ -1,5 +1,6 @@
 //! The service on a booted host, in its whole sandbox: what breaks is mended without anybody doing anything, also after a boot.
 
+use std::fs;
 use std::time::Instant;
 
 use ssh_rescue::rehearse::drill::Sight;
@@ -28,6 +29,17 @@ pub fn rescued(host: &Booted, lockout: &Lockout) -> Result<String, String> {
         .map_err(|e| format!("{e}\n{}", journal(host)))?;
     Ok(format!("{took} ms"))
 }
+
+const FIRST: &str = "[Unit]
+DefaultDependencies=no
+Before=network-pre.target sysinit.target
+Wants=network-pre.target
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for i in $(seq 200); do if [ -s /run/ssh-rescue/status.json ]; then touch /run/early; exit; fi; sleep 0.1; done'
+[Install]
+WantedBy=sysinit.target
+";
 
 /// What systemd says of the service, and what other people's tools say of its socket.
 pub fn service(mut host: Booted) -> Result<(), String> {
@@ -75,8 +87,17 @@ pub fn service(mut host: Booted) -> Result<(), String> {
     host.sh("kill -KILL \"$(systemctl show -p MainPID --value ssh-rescue.service)\"");
     wait("a new agent", || status(&host)["agent"] == true)?;
     host.sh("systemctl start ssh-rescue-repair.service");
+    // As cloud-init does: the network and most of the boot come after it. It waits for the agent, for some seconds.
+    fs::write(host.path("/etc/systemd/system/first.service"), FIRST).map_err(|e| e.to_string())?;
+    host.run("systemctl enable --quiet first.service");
     host.reboot();
     let host = &host;
+    expect("an agent before the network", &host.run("test -e /run/early").ok(), &true).map_err(|e| {
+        format!("{e}: {}", host.run("journalctl -b --no-pager -o short-monotonic | tail -60").complaint())
+    })?;
+    let waiting =
+        host.sh("systemctl show -p Before --value ssh-rescue.service; systemctl show -p NRestarts ssh-rescue");
+    expect("what waits for it, and restarts", &waiting.as_str(), &"shutdown.target\nNRestarts=0\n")?;
     wait("an agent after a boot", || status(host)["status"]["verdict"] == "reachable")
         .map_err(|e| format!("{e}: {}", journal(host)))?;
     host.sh("nft add table inet fw; nft 'add chain inet fw in { type filter hook input priority 0; policy drop; }'");

@@ -34,7 +34,7 @@ fn lines(host: &Host, program: &str, args: &[&str]) -> Vec<String> {
 }
 
 fn scratch<T: Send>(work: impl FnOnce(&Host) -> T + Send) -> T {
-    Host::live().scratch(Scratch::NetworkAndRun, |host| Ok(work(host))).unwrap()
+    Host::live().scratch(Scratch::Host, |host| Ok(work(host))).unwrap()
 }
 
 /// The lines of a chain's listing by nft, without what opens and closes it.

@@ -89,7 +89,7 @@ fn a_copy_of_every_legacy_ruleset_lists_as_the_original() {
             load(&Host::live(), &saved, |host, _| (legacy_listing(host, family), legacy(family))).unwrap();
         assert!(!tables.is_empty(), "{}", truth.file);
         let copy = Host::live()
-            .scratch(Scratch::NetworkAndRun, |host| {
+            .scratch(Scratch::Network, |host| {
                 let _layout = set_up(host, &saved.net(), &[saved.place.ifindex], &[])?;
                 let made = firewall(host, &only_legacy(family, tables), &IpsetsAsText::default());
                 Ok(made.map(|()| legacy_listing(host, family)))
@@ -158,7 +158,7 @@ fn a_copy_of_rare_things_lists_as_the_original() {
         (!output.ok()).then(|| String::from_utf8(output.stderr).unwrap())
     };
     let (original, raw) = Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             let _layout = set_up(host, &net(65534), &[IFINDEX], &["eth9".into()])?;
             let mut text = RARE.to_owned();
             // Without what this kernel or this nft does not have.
@@ -173,7 +173,7 @@ fn a_copy_of_rare_things_lists_as_the_original() {
         .unwrap();
     assert!(original.lines().count() > 60, "{original}");
     let copy = Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             let _layout = set_up(host, &net(65534), &[IFINDEX], &["eth9".into()])?;
             Ok(firewall(host, &only_nft(raw), &IpsetsAsText::default()).map(|()| listing(host)))
         })
@@ -194,13 +194,13 @@ fn an_anonymous_chain_is_copied_as_a_named_one() {
     let rules =
         "table inet t { chain in { type filter hook input priority 0; ip saddr 198.51.100.7 jump { drop; }; }; }";
     let raw = Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             tool(host, "nft", &["-f", "-"], rules);
             Ok(raw())
         })
         .unwrap();
     let answers = Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             let mut layout = set_up(host, &net(65534), &[IFINDEX], &[])?;
             firewall(host, &only_nft(raw), &IpsetsAsText::default()).unwrap();
             let listeners = Listeners::open(&[22], &[]).unwrap();
@@ -226,7 +226,7 @@ fn a_copy_keeps_the_numbers_of_ipsets() {
         opaque: None,
     };
     let answers = Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             let ipset = "create gone hash:ip\ncreate other hash:ip\ncreate barred hash:net\n\
                          add barred 198.51.100.0/24\nadd other 203.0.113.1\ndestroy gone\n";
             tool(host, "ipset", &["restore"], ipset);
@@ -234,7 +234,7 @@ fn a_copy_keeps_the_numbers_of_ipsets() {
             let mut firewall_here = only_legacy(Family::Ipv4, legacy(Family::Ipv4));
             firewall_here.ipsets = Seen::Present(vec![member("other", 1), member("barred", 2)]);
             let sets = ipsets(host, &firewall_here).unwrap();
-            host.scratch(Scratch::NetworkAndRun, |host| {
+            host.scratch(Scratch::Network, |host| {
                 let mut layout = set_up(host, &net(65534), &[IFINDEX], &[])?;
                 firewall(host, &firewall_here, &sets).unwrap();
                 let listeners = Listeners::open(&[22], &[]).unwrap();
@@ -267,7 +267,7 @@ fn a_copy_of_every_nf_tables_ruleset_lists_as_the_original() {
         let saved = truth.saved(&folder);
         let (original, raw) = load(&Host::live(), &saved, |host, _| (listing(host), raw())).unwrap();
         let copy = Host::live()
-            .scratch(Scratch::NetworkAndRun, |host| {
+            .scratch(Scratch::Network, |host| {
                 let _layout = set_up(host, &saved.net(), &[saved.place.ifindex], &[])?;
                 Ok(firewall(host, &only_nft(raw), &IpsetsAsText::default()).map(|()| listing(host)))
             })

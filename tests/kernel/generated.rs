@@ -27,7 +27,7 @@ pub fn loaded<T: Send>(
         }
         Ok(Ok(inside(host, &mut layout)))
     };
-    Host::live().scratch(Scratch::NetworkAndRun, run).unwrap()
+    Host::live().scratch(Scratch::Network, run).unwrap()
 }
 
 fn load(host: &Host, script: &mut Script) -> Result<(), String> {

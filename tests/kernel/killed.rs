@@ -20,7 +20,7 @@ fn role() {
     let namespace = || fs::read_link("/proc/thread-self/ns/net").unwrap().display().to_string();
     match std::env::var(ROLE).as_deref() {
         Ok("rehearsal") => Host::live()
-            .scratch(Scratch::NetworkAndRun, |host| {
+            .scratch(Scratch::Network, |host| {
                 let _layout = set_up(host, &net(1), &[IFINDEX], &[])?;
                 println!("ready {}", namespace());
                 wait()

@@ -128,7 +128,7 @@ fn differences(line: &Line, backend: &str, kind: u16) -> Option<Vec<String>> {
         let listeners = Listeners::open(&[22, 2222], &[]).unwrap();
         Ok(Some(Ok((ask(&mut layout.uplinks[0], &listeners, &flows).unwrap(), verdicts))))
     };
-    let (answers, [four, six]) = match Host::live().scratch(Scratch::NetworkAndRun, inside).unwrap()? {
+    let (answers, [four, six]) = match Host::live().scratch(Scratch::Network, inside).unwrap()? {
         Ok(both) => both,
         Err(complaint) => return Some(vec![complaint]),
     };
@@ -214,7 +214,7 @@ fn where_nat_leads_a_flow_the_rule_that_loses_its_packets_is_named() {
     const RULES: Line = line!("", [NFT "table ip n { chain x { type nat hook prerouting priority -100; tcp dport 22 redirect to :2222; }; }
          table inet p { chain y { type filter hook prerouting priority -10; ct state established tcp dport set 2223; }; }"], A: Answer::HalfOpen(2222));
     assert_eq!(differences(&RULES, "as written", ARPHRD_NONE).unwrap(), Vec::<String>::new());
-    let verdict = Host::live().scratch(Scratch::NetworkAndRun, |host| {
+    let verdict = Host::live().scratch(Scratch::Network, |host| {
         let _layout = set_up(host, &net(ARPHRD_NONE), &[IFINDEX], &[])?;
         load(host, &RULES, "as written").unwrap();
         let net = observed(host);

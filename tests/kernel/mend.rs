@@ -205,7 +205,7 @@ fn run(case: &Case) -> Result<(), String> {
             decision => Ok(Err(format!("a second time: {decision:?}"))),
         }
     };
-    Host::live().scratch(Scratch::NetworkAndRun, inside).unwrap()
+    Host::live().scratch(Scratch::Network, inside).unwrap()
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn tool(host: &Host, program: &str, args: &str, stdin: &str) -> String {
 /// A host with these rules and a client on its link; the policy is in a file.
 fn with_rules(rules: &str, work: impl FnOnce(&Host, &Peer, &str) + Send) {
     Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             let peer = Peer::start();
             let pid = peer.pid();
             let run = |args: &str| tool(host, "ip", args, "");

@@ -375,7 +375,7 @@ fn a_full_and_a_read_only_disk_are_named_and_change_nothing() {
     }
     use nix::mount::{MsFlags, mount};
     Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Host, |host| {
             let none: Option<&str> = None;
             for name in ["full", "fixed", "state"] {
                 fs::create_dir(format!("/run/{name}")).unwrap();

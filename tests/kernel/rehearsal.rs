@@ -82,7 +82,7 @@ fn rehearsed(
         Ok(())
     };
     let (result, listing) = Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             tool(host, "nft", &["-f", "-"], rules);
             let nft = NftRules { generation: 0, tables: Vec::new(), raw: Arc::new(raw()) };
             let firewall = Firewall {

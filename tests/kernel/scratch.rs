@@ -1,6 +1,8 @@
 //! Scratch namespaces and probes.
 
-use ssh_rescue::host::{Host, Scratch};
+use std::time::Duration;
+
+use ssh_rescue::host::{Call, Host, Scratch};
 use ssh_rescue::rehearse::layout::set_up;
 use ssh_rescue::rehearse::probe::{Answer, Listeners, ask};
 
@@ -31,7 +33,7 @@ table inet t {
 
 fn answers(kind: u16) -> Vec<Answer> {
     Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             let mut layout = set_up(host, &net(kind), &[IFINDEX], &[])?;
             assert_eq!(layout.missing, Vec::<String>::new());
             tool(host, "nft", &["-f", "-"], RULES);
@@ -105,4 +107,27 @@ fn ten_thousand_sources_are_each_answered() {
             Ok(())
         })
         .unwrap();
+}
+
+#[test]
+fn a_scratch_namespace_has_a_lock_of_iptables_legacy_of_its_own() {
+    if !root("the lock of iptables-legacy in a scratch namespace") {
+        return;
+    }
+    use nix::fcntl::{Flock, FlockArg};
+    let writes = |host: &Host| {
+        let args = ["-A", "INPUT", "-j", "DROP"];
+        // Some versions wait for the lock, others give up at once.
+        let call = Call { deadline: Duration::from_secs(1), ..Call::new("iptables-legacy", &args) };
+        host.run(&call).is_ok_and(|output| output.ok())
+    };
+    // The /run of a scratch host stands for the live one.
+    let inside = |host: &Host| {
+        let file = std::fs::File::create("/run/xtables.lock").unwrap();
+        let _held = Flock::lock(file, FlockArg::LockExclusiveNonblock).expect("a lock that nobody has");
+        assert!(!writes(host), "the lock does not count here");
+        assert!(host.scratch(Scratch::Network, |copy| Ok(writes(copy)))?, "it waits for the live lock");
+        Ok(())
+    };
+    Host::live().scratch(Scratch::Host, inside).unwrap();
 }

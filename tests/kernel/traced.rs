@@ -220,7 +220,7 @@ fn the_rules_of_the_kernels_own_trace_are_those_that_the_judge_walks() {
         });
         Ok(verdicts)
     };
-    for (source, kernel, judge, verdict) in Host::live().scratch(Scratch::NetworkAndRun, inside).unwrap() {
+    for (source, kernel, judge, verdict) in Host::live().scratch(Scratch::Network, inside).unwrap() {
         assert!(kernel.len() > 3, "{source}: {kernel:?}");
         assert_eq!(judge, kernel, "{source}");
         blames_the_last(source, &kernel, &verdict);

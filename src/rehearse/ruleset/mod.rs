@@ -218,7 +218,7 @@ pub fn load<T: Send>(
     let backend = saved.backend;
     let sets = ipsets(host, saved)?;
     let devices = if backend == SavedBackend::Nft { devices(&saved.text) } else { Vec::new() };
-    host.scratch(Scratch::NetworkAndRun, |host| {
+    host.scratch(Scratch::Network, |host| {
         let mut layout = set_up(host, &saved.net(), &[saved.place.ifindex], &devices)?;
         if let Some(sets) = &sets
             && let Err(error) = restore(host, saved, "ipset", &["restore"], sets.as_bytes())

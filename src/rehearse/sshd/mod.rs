@@ -5,6 +5,8 @@ pub mod disk;
 
 use std::path::Path;
 
+use nix::errno::Errno;
+
 use super::{BoxedError, RehearsalError};
 use crate::facts::{ConfigTest, Seen, Settings, Snapshot, Trial, escape};
 use crate::host::{Host, Scratch, ScratchError};
@@ -37,6 +39,11 @@ fn answered(answer: Result<Answer, ScratchError>) -> Trial {
     let answer = match answer {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(crate::chain(error.as_ref())),
+        // So it is for the agent, whose sandbox gives no right to mount.
+        Err(error @ ScratchError::Namespace(_, Errno::EPERM)) => {
+            let who = "`ssh-rescue repair` by root, and ssh-rescue-repair.service, may try it on a copy of its files";
+            Err(format!("{who} ({})", crate::chain(&error)))
+        }
         Err(error) => Err(crate::chain(&error)),
     };
     match answer {

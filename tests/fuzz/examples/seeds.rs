@@ -57,7 +57,7 @@ COMMIT
 
 fn main() {
     Host::live()
-        .scratch(Scratch::NetworkAndRun, |host| {
+        .scratch(Scratch::Network, |host| {
             record(host);
             Ok(())
         })
