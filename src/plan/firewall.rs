@@ -257,7 +257,9 @@ impl Trial<'_> {
             return Effect::None;
         }
         let let_in = now.reachable().minus(&before);
-        if let_in.is_subset(&bar.blocked.sources) {
+        // Who is named is no other, even if another rule bars him from here on.
+        let named = self.policy.ssh.sources.as_deref().unwrap_or_default();
+        if let_in.minus(&AddrSet::nets(path.family, named)).is_subset(&bar.blocked.sources) {
             Effect::Exact(model.firewall)
         } else {
             Effect::Wider(model.firewall)

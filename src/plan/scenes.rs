@@ -8,6 +8,9 @@ use crate::judge::fixture::{filter, healthy, nft, table};
 use crate::judge::judge;
 use crate::policy::{Mode, Policy as Asked, Strategy};
 
+mod boot;
+mod least;
+
 const DROP: Expr = Expr::Verdict(Verdict::Drop);
 const ID: &str = "test";
 
