@@ -58,15 +58,16 @@ mod tests {
     }
 
     #[test]
-    fn a_host_key_among_sshds_files_is_named_once_and_by_what_it_is() {
-        let codes = codes(|f| {
-            let open = |path: &str| PathMode { path: path.into(), mode: 0o666, uid: 0, gid: 0 };
-            f.tree = vec![open("/etc/ssh/k"), open("/etc/ssh/moduli")];
-            let owned = Owned { mode: 0o666, uid: 0, gid: 0 };
-            let file = Seen::Present(KeyFile { owned, size: 400, is_key: true });
-            f.keys = vec![HostKey { path: "/etc/ssh/k".into(), kind: "rsa".into(), file }];
-        });
-        assert_eq!(codes, ["sshd.keys.mode", "sshd.files.mode"]);
+    fn a_host_key_among_sshds_files_is_named_once_and_as_a_key() {
+        let owned = Owned { mode: 0o666, uid: 0, gid: 0 };
+        let open = |path: &str| PathMode { path: path.into(), mode: 0o666, uid: 0, gid: 0 };
+        let mut snapshot = healthy();
+        snapshot.sshd.files.tree = vec![open("/etc/ssh/k"), open("/etc/ssh/moduli")];
+        let file = Seen::Present(KeyFile { owned, size: 400, is_key: true });
+        snapshot.sshd.files.keys = vec![HostKey { path: "/etc/ssh/k".into(), kind: "rsa".into(), file }];
+        let told = |f: &Finding| format!("{} {}", f.code, f.evidence["path"].as_str().unwrap_or_default());
+        let told: Vec<String> = findings(&snapshot).iter().map(told).collect();
+        assert_eq!(told, ["sshd.keys.mode /etc/ssh/k", "sshd.files.mode /etc/ssh/moduli"]);
     }
 
     #[test]
