@@ -327,8 +327,15 @@ mod tests {
         insert.accept.source = Some("2001:db8::/32".parse().unwrap());
         let rule = "<rule family=\"ipv6\"><source address=\"2001:db8::/32\"/><port port=\"22\" protocol=\"tcp\"/><accept/></rule>";
         assert_eq!(zone_line(&insert).as_deref(), Some(rule));
-        insert.accept.after = vec!["f2b-sshd".into()];
-        assert_eq!(zone_line(&insert), None);
+        // A zone says which ports are open, and nothing else that an accept may be.
+        let of = |change: &dyn Fn(&mut Accept)| {
+            let mut insert = insert.clone();
+            change(&mut insert.accept);
+            zone_line(&insert)
+        };
+        assert_eq!(of(&|accept| accept.after = vec!["f2b-sshd".into()]), None);
+        assert_eq!(of(&|accept| accept.answer = true), None);
+        assert_eq!(of(&|accept| accept.traffic = Traffic::Neighbours), None);
     }
 
     #[test]
@@ -358,5 +365,6 @@ mod tests {
         change.write(&loader, &at, &|_| 2, "x").unwrap();
         let last = "insert rule inet filter input index 3 meta nfproto ipv4 iifname \"eth0\" tcp dport 22";
         assert!(change.text.lines().nth(2).unwrap().starts_with(last), "{}", change.text);
+        assert!(change.text.starts_with("insert rule inet filter input index 1 "), "{}", change.text);
     }
 }

@@ -73,6 +73,30 @@ fn the_next_boots_rules_are_left_where_the_policy_does_not_want_them_mended() {
     assert_eq!((with(false, Mode::Repair), with(true, Mode::Report)), (0, 0));
 }
 
+/// ufw is asked where it runs; where it does not, a question would start it, and its own file gets the rule.
+#[test]
+fn a_ufw_that_sleeps_is_written_to_and_one_that_runs_is_asked() {
+    let text = "*filter\n### RULES ###\nCOMMIT\n";
+    let files = vec![
+        loader(LoadTool::Ufw(Family::Ipv4), "/etc/ufw/user.rules", text),
+        loader(LoadTool::Ufw(Family::Ipv6), "/etc/ufw/user6.rules", text),
+    ];
+    let ufw = ufw(true);
+    let Seen::Present(rules) = &ufw.firewall.nft else { panic!("no rules") };
+    let asleep = Snapshot { owners: ufw.owners.clone(), ..next_boot(files, rules.tables.clone()) };
+    let disk = Snapshot { at_rest: true, ..asleep.clone() };
+    for snapshot in [&asleep, &disk] {
+        let files = persisted(&asked(&[]), snapshot);
+        let paths: Vec<&str> = files.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths, ["/etc/ufw/user.rules", "/etc/ufw/user6.rules"]);
+        assert!(files.iter().all(|(_, text)| text.contains("### tuple ### allow tcp 22 ")), "{files:?}");
+    }
+    let open = vec![chain("ufw-user-input", vec![])];
+    let running = Snapshot { firewall: nft(vec![of(TableFamily::Ip, "filter", open)]), ..asleep };
+    let told = told(&asked(&[]), &running);
+    assert!(told.starts_with("  let ufw allow everybody to tcp port 22\n"), "{told}");
+}
+
 /// A port that was opened at run time alone: the zone's permanent form gets it, once for both families of the host.
 #[test]
 fn what_firewalld_admits_until_its_next_start_is_made_lasting_once() {

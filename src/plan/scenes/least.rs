@@ -88,6 +88,59 @@ fn a_table_of_one_family_needs_no_more_than_its_own() {
     );
 }
 
+/// Each of two tables bars everybody: an accept in one alone changes nothing for a client.
+#[test]
+fn what_two_tables_bar_is_opened_in_both() {
+    let table = |name: &str| of(TableFamily::Inet, name, vec![hook("in", Hook::Input, Policy::Drop, vec![])]);
+    let told = accepts(&asked(&[]), &with(vec![table("a"), table("b")]));
+    assert!(told.iter().all(|t| t.ends_with(" in 0: both 22")) && told.len() == 2, "{told:?}");
+}
+
+/// What is rehearsed, and what the next boot is judged by, is what a step inserts.
+#[test]
+fn a_plans_inserts_in_the_model_let_in_whom_they_should() {
+    let native = input(Policy::Drop, vec![]);
+    for mut snapshot in
+        [native, iptables(Backend::Legacy, &drops), iptables(Backend::Nft, &drops), ufw(true), of_zone()]
+    {
+        let Decision::Repair(made) = plan(&asked(&[]), &snapshot, &judge(&asked(&[]), &snapshot), ID) else {
+            panic!("no plan")
+        };
+        for step in &made.steps {
+            for at in step.inserts(&snapshot.firewall) {
+                assert!(crate::plan::insert(&mut snapshot.firewall, ID, &at), "{at:?}");
+            }
+        }
+        assert_eq!(accepts(&asked(&[]), &snapshot), ["nothing"], "{made:?}");
+    }
+}
+
+/// A rule of iptables-legacy is as narrow as what was asked for, on its way in and out.
+#[test]
+fn an_accept_of_iptables_legacy_names_protocol_interface_and_source() {
+    let on = |name: &str| Some(IfaceMatch { name: name.into(), exact: true, invert: false });
+    let net = Masked { address: 0x0a00_0000, mask: 0xff00_0000, invert: false };
+    for answer in [false, true] {
+        let accept = Accept {
+            traffic: Traffic::Ssh,
+            family: Some(Family::Ipv4),
+            source: Some("10.0.0.0/8".parse().unwrap()),
+            port: 22,
+            interface: Some("eth0".into()),
+            answer,
+            after: Vec::new(),
+        };
+        let exprs = accept.xt(&accept.deeds()[0]);
+        let Expr::XtMatch(XtMatch::Header(header)) = &exprs[0] else { panic!("{exprs:?}") };
+        let (wide, tcp) = (Masked::default(), 6);
+        let wanted = match answer {
+            false => XtHeader { src: net, dst: wide, iif: on("eth0"), oif: None, proto: tcp, ..XtHeader::default() },
+            true => XtHeader { src: wide, dst: net, iif: None, oif: on("eth0"), proto: tcp, ..XtHeader::default() },
+        };
+        assert_eq!(**header, wanted);
+    }
+}
+
 #[test]
 fn a_family_that_cannot_be_opened_holds_back_no_other() {
     let table = |family| of(family, "a", vec![hook("in", Hook::Input, Policy::Drop, vec![])]);

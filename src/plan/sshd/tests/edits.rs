@@ -47,6 +47,24 @@ fn blanks_and_notes_within_a_block_that_goes_stay_as_they_are() {
     let note = format!("  # ssh-rescue:{ID}: Bad Match condition\n");
     let wanted = format!("#Match Usr bob{note}# why\n\n  # and why not\n# PermitTTY no{note}");
     assert_eq!(written(&steps), [(MAIN.to_owned(), wanted)]);
+    let words = steps[0].words().join("; ");
+    assert!(words.contains("lines 1 to 5 (\"Match Usr bob\" and its block)"), "{words}");
+}
+
+/// sshd names no line there: of several of the keyword it is the one that holds what it complains of.
+#[test]
+fn a_line_that_sshd_complains_of_without_its_number_is_found_by_its_words() {
+    let text = "ListenAddress 192.0.2.10\nListenAddress nowhere.example\nPort 22\n";
+    let of = |message: &str| {
+        let snapshot = down(vec![file(MAIN, text)], &[message]);
+        let steps = planned(snapshot, &Policy::default(), &[(&[], everywhere())]).unwrap();
+        let lines = written(&steps)[0].1.lines().map(|l| l.starts_with('#')).collect::<Vec<_>>();
+        (lines, steps[0].words().join("; "))
+    };
+    let (lines, words) = of("bad addr or host: nowhere.example (Name or service not known)");
+    assert_eq!(lines, [false, true, false]);
+    assert!(words.contains("line 2 (\"ListenAddress nowhere.example\")"), "{words}");
+    assert_eq!(of("bad addr or host: <NULL>").0, [true, true, false]);
 }
 
 /// Whatever main file is tried: the drop-ins that it includes are mended in their own right, and the admin's file is kept once.
@@ -170,6 +188,52 @@ fn key(path: &str, file: Seen<KeyFile>) -> HostKey {
 
 fn key_file(mode: u32, uid: u32, is_key: bool) -> Seen<KeyFile> {
     Seen::Present(KeyFile { owned: Owned { mode, uid, gid: 0 }, size: 400, is_key })
+}
+
+#[test]
+fn what_was_planned_before_a_keys_mode_stays_planned() {
+    let refused: &[&str] = &["Permissions 0644 for '/k' are too open.", "sshd: no hostkeys available -- exiting."];
+    let mut snapshot = down(vec![file(MAIN, "Bogus yes\n")], &[&bogus(1)]);
+    snapshot.sshd.files.keys = vec![key("/k", key_file(0o644, 0, true))];
+    let steps = planned(snapshot, &Policy::default(), &[(refused, everywhere()), (&[], everywhere())]).unwrap();
+    let strict = Owned { mode: 0o600, uid: 0, gid: 0 };
+    assert!(matches!(&steps[0], Step::WriteFile { path, .. } if path == std::path::Path::new(MAIN)), "{steps:?}");
+    assert_eq!(steps[1..], [Step::SetMode { path: "/k".into(), owned: strict }, start()]);
+}
+
+#[test]
+fn the_user_of_sshds_child_is_made_if_it_is_sshds_own_and_the_host_runs() {
+    let missing = |name: &str| {
+        let mut snapshot = down(vec![file(MAIN, "")], &[&format!("Privilege separation user {name} does not exist")]);
+        snapshot.sshd.files.user_group = Some(74);
+        snapshot
+    };
+    let steps = planned(missing("sshd"), &Policy::default(), &[(&[], everywhere())]).unwrap();
+    assert_eq!(steps[0], Step::MakeUser { name: "sshd".into(), home: "/run/sshd".into(), group: Some(74) });
+    let other = planned(missing("daemon"), &Policy::default(), &[]).unwrap_err();
+    assert!(other.contains("sshd.user.missing") && other.contains("daemon is not one that is known"), "{other}");
+    let disk = planned(Snapshot { at_rest: true, ..missing("sshd") }, &Policy::default(), &[]).unwrap_err();
+    assert!(disk.contains("none is made on a disk"), "{disk}");
+    // Of what else is wrong on a disk, the user is no reason.
+    let bad = Snapshot { at_rest: true, ..down(vec![file(MAIN, "Port 22\n")], ODD) };
+    let steps = planned(bad, &Policy::default(), &[(&[], everywhere())]).unwrap();
+    assert_eq!(written(&steps).len(), 2, "{steps:?}");
+}
+
+/// Which addresses a disk's host will have is not known, and what is guessed of them must not come to stand in its files.
+#[test]
+fn on_a_disk_ports_are_added_and_no_addresses() {
+    let disk = |text: &str| {
+        let mut snapshot = down(vec![file(MAIN, text)], &[]);
+        snapshot.sshd.settings = Seen::Present(settings(&["0.0.0.0:2222", "[::]:2222"]));
+        snapshot.sshd.units = Seen::Present(vec![unit("ssh.service", "active", "enabled")]);
+        Snapshot { at_rest: true, ..snapshot }
+    };
+    let both = settings(&["0.0.0.0:22", "[::]:22", "0.0.0.0:2222", "[::]:2222"]);
+    let steps = planned(disk("Port 2222\n"), &Policy::default(), &[(&[], both)]).unwrap();
+    assert!(written(&steps)[0].1.contains("\nPort 22\n"), "{steps:?}");
+    let named = planned(disk("Port 2222\nListenAddress 0.0.0.0\n"), &Policy::default(), &[]).unwrap_err();
+    assert!(named.contains("sshd.config.listen"), "{named}");
 }
 
 #[test]

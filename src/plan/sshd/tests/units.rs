@@ -135,6 +135,18 @@ fn a_socket_that_has_its_old_sockets_still_is_restarted_and_one_that_serves_is_n
     assert!(refusal.starts_with("Refuse"), "{refusal}");
 }
 
+#[test]
+fn beside_named_addresses_of_a_socket_one_is_added_but_on_a_disk() {
+    let snapshot = |listen: &str| with_units(lying(), vec![socket("active", "enabled", listen)]);
+    let disk = |listen: &str| plain(Snapshot { at_rest: true, ..snapshot(listen) });
+    let running = plain(snapshot("203.0.113.5:22")).unwrap();
+    assert!(written(&running)[0].1.contains("\nListenStream=192.0.2.10:22\n"), "{running:?}");
+    let refusal = disk("203.0.113.5:22").unwrap_err();
+    assert!(refusal.contains("sshd.socket.listen") && refusal.contains("is not known"), "{refusal}");
+    let steps = disk("[::]:2222").unwrap();
+    assert!(written(&steps)[0].1.ends_with("\nListenStream=[::]:22\n"), "{steps:?}");
+}
+
 fn stopped(port: u16, pid: i32, name: &str) -> crate::facts::Listener {
     let server = SocketOwner { state: 'T', ..owner(pid, name, "/usr/sbin/sshd") };
     crate::facts::Listener { owners: Seen::Present(vec![server]), ..listener("::", port) }
