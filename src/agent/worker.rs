@@ -245,18 +245,21 @@ impl Worker {
         let ask =
             Ask { dry_run: false, trigger: looked.trigger.clone(), history: Some(self.history.clone()), told: &|_| {} };
         match pass::walk(&self.host, &self.state, &policy, (snapshot, looked.judgement.clone()), ask) {
-            Ok(report) => {
-                let failed = matches!(report.outcome, Outcome::Blocked | Outcome::RolledBack);
+            Ok(mut report) => {
+                let failed = |report: &Report| matches!(report.outcome, Outcome::Blocked | Outcome::RolledBack);
+                // What a sandbox forbids is left to a unit that may do it.
+                let outside = report.plan.iter().flat_map(|p| &p.steps).any(Step::leaves_sandbox);
+                if failed(&report) && outside && !may_change_owners() {
+                    let by_unit = self.by_unit(&policy, &report.before);
+                    if by_unit.outcome == Outcome::Repaired {
+                        report = by_unit;
+                    }
+                }
+                let failed = failed(&report);
                 self.failures = if failed { self.failures + 1 } else { 0 };
                 if failed {
                     let pause = FAILED.saturating_mul(4u32.saturating_pow(self.failures - 1));
                     looked.again = Some(pause.min(LONGEST_PAUSE));
-                }
-                // What a sandbox forbids is left to a unit that may do it.
-                let outside = report.plan.iter().flat_map(|p| &p.steps).any(Step::leaves_sandbox);
-                if failed && outside && !may_change_owners() {
-                    self.start_unit();
-                    looked.again = Some(Duration::from_millis(50));
                 }
                 looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
                 looked.report = Some(report);

@@ -124,6 +124,30 @@ pub fn handed_over(host: &Booted) -> Result<(), String> {
     wait("a second repair by the unit", || host.run(said).stdout == b"2\n")
         .map_err(|e| format!("{e}\n{}", journal(host)))?;
 
+    expect("whose repair it is", &status(host)["status"]["last_repair"]["outcome"], &"repaired".into())?;
+
+    // No more often than restraint lets; who asks for a repair gets one.
+    host.sh("mkdir -p /etc/ssh-rescue; printf '[restraint]\\nattempts = 1\\n' >/etc/ssh-rescue/policy.toml");
+    wait("the policy", || status(host)["status"]["policy"]["source"] != "built-in")?;
+    // Each of the changes of the file wakes it, and a new policy is a new beginning.
+    host.run("sleep 0.5; userdel sshd; systemctl restart ssh");
+    banner("a banner after the first time")?;
+    wait("the end of that", || status(host)["status"]["repairs"] == 3)?;
+    host.run("userdel sshd; systemctl restart ssh");
+    let stopped = || status(host)["status"]["stopped"].as_str().is_some_and(|why| why.contains("was started 1 times"));
+    wait("restraint", stopped).map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
+    wait("the end of ssh's start", || host.run("systemctl is-failed --quiet ssh").ok())?;
+    expect("a client", &host.wire.see(SOMEBODY), &[Sight::Refused; 2])?;
+    // What the agent cannot try root can.
+    let dry = host.rescue(&["repair", "--dry-run"]);
+    expect("a dry run", &dry["evidence"]["sshd"], &"`sshd -t` passes on a copy".into())
+        .map_err(|e| format!("{e}: {dry}"))?;
+    let report = host.rescue(&["repair"]);
+    expect("a repair that was asked for", &report["outcome"], &"repaired".into())
+        .map_err(|e| format!("{e}: {report}\n{}", journal(host)))?;
+    expect("its steps", &report["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty()), &true)?;
+    banner("a banner after that")?;
+
     let agent = "$(systemctl show -p MainPID --value ssh-rescue.service)";
     for (name, hinder) in
         [("hung", format!("kill -STOP {agent}")), ("dead", "systemctl stop ssh-rescue.service".into())]
