@@ -62,6 +62,22 @@ fn each_file_gets_its_own_line() {
     }
 }
 
+/// A rule for an interface that the disk's host does not have would let in nobody.
+#[test]
+fn on_a_disk_a_rule_names_an_interface_only_where_the_policy_does() {
+    let text = "*filter\n:INPUT DROP [0:0]\nCOMMIT\n";
+    let file = loader(LoadTool::Restore(Family::Ipv4), "/etc/iptables/rules.v4", text);
+    let running = next_boot(vec![file], vec![of(TableFamily::Ip, "filter", drops(TableFamily::Ip))]);
+    let disk = Snapshot { at_rest: true, ..running.clone() };
+    let named = changed(asked(&[]), |p| p.ssh.interfaces = Some(vec!["eth0".into()]));
+    for (policy, snapshot, by_interface) in
+        [(&asked(&[]), &running, true), (&asked(&[]), &disk, false), (&named, &disk, true)]
+    {
+        let files = persisted(policy, snapshot);
+        assert_eq!(files[0].1.contains("-A INPUT -i eth0 "), by_interface, "{files:?}");
+    }
+}
+
 #[test]
 fn the_next_boots_rules_are_left_where_the_policy_does_not_want_them_mended() {
     let snapshot = next_boot(vec![loader(LoadTool::Nft, "/etc/nftables.conf", "")], both_tables());

@@ -185,6 +185,15 @@ fn neighbours_are_let_find_the_host_beside_what_ssh_needs() {
     assert_eq!(told, ["nft ip6 a in 1: ipv6 neighbours"]);
     let told = accepts(&asked(&[]), &arp(with(vec![six(vec![])])));
     assert_eq!(told, ["nft ip6 a in 0: ipv6 22", "nft ip6 a in 1: ipv6 neighbours"]);
+    // Whom the rules let in, once he finds the host, is restricted to some: that is meant.
+    let mut some = is(TableFamily::Ip6);
+    some.extend([
+        Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 8, len: 6 },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0x20, 0x01, 0x0d, 0xb8, 0, 1] },
+        Expr::Verdict(Verdict::Accept),
+    ]);
+    let told = accepts(&asked(&[]), &arp(with(vec![six(vec![some])])));
+    assert_eq!(told, ["nft ip6 a in 1: ipv6 neighbours"]);
     let told = accepts(&asked(&[]), &arp(input(Policy::Drop, vec![])));
     assert_eq!(told, ["nft inet t in 0: both 22", "nft inet t in 1: ipv6 neighbours"]);
     // What keeps rules of its own is asked for ports alone.
