@@ -132,6 +132,18 @@ const CASES: &[Case] = &[
         shut: &[BANNED],
     },
     Case {
+        name: "a part of a named network each: an accept for all of it before the first",
+        scripts: &[(
+            "nft",
+            "table inet t { chain in { type filter hook input priority 0; ip saddr 203.0.113.9 drop; \
+             ip saddr 198.51.100.0/25 drop; ip saddr 198.51.100.128/26 drop; }; }",
+        )],
+        sources: &["198.51.100.0/24"],
+        plan: &["accept tcp to port 22 from 198.51.100.0/24 by eth0 before rule 2 of inet t in"],
+        open: &[FOUR, "198.51.100.130", "198.51.100.200"],
+        shut: &[BANNED],
+    },
+    Case {
         name: "a restriction to some is meant, and a ban is none of our business",
         scripts: &[
             ("iptables-restore", "*filter\n:INPUT DROP [0:0]\n-A INPUT -s 10.0.0.0/8 -j ACCEPT\nCOMMIT\n"),
