@@ -29,7 +29,7 @@ const BUFFER: usize = 256 << 10;
 /// A batch is one datagram: fifty thousand rules are some 30 MiB.
 const SEND_BUFFER: usize = 256 << 20;
 const RECEIVE_BUFFER: usize = 16 << 20;
-const DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Error)]
 pub enum NetlinkError {
@@ -188,7 +188,7 @@ impl Netlink {
     fn receive(&mut self) -> Result<Vec<Vec<u8>>, NetlinkError> {
         let io = |e: nix::Error| NetlinkError::Io { action: "read from", source: e.into() };
         let mut wait = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-        let ready = poll(&mut wait, PollTimeout::try_from(DEADLINE).unwrap_or(PollTimeout::MAX)).map_err(io)?;
+        let ready = poll(&mut wait, PollTimeout::try_from(ANSWER).unwrap_or(PollTimeout::MAX)).map_err(io)?;
         if ready == 0 {
             return Err(NetlinkError::Silent);
         }

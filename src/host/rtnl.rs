@@ -6,8 +6,12 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 use ipnet::IpNet;
 use nix::libc;
-use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, setsockopt, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 
+use super::netlink::ANSWER;
 use crate::decode::route::RTA_VIA;
 use crate::facts::{Family, RouteKind};
 
@@ -45,7 +49,7 @@ impl Rtnl {
         let socket =
             socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         socket::bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
-        Ok(Rtnl { socket, sequence: 0 })
+        Rtnl::of(socket)
     }
 
     /// A socket of NETLINK_XFRM, which speaks the same way; for [`Rtnl::dump`] only.
@@ -58,6 +62,12 @@ impl Rtnl {
             }
             OwnedFd::from_raw_fd(socket)
         };
+        Rtnl::of(socket)
+    }
+
+    /// The kernel answers at once; an answer that was lost is not waited for.
+    fn of(socket: OwnedFd) -> io::Result<Rtnl> {
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(ANSWER.as_secs() as i64))?;
         Ok(Rtnl { socket, sequence: 0 })
     }
 
