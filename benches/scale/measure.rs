@@ -24,14 +24,18 @@ pub struct Cost {
 /// A child starts with the peak memory of the process that it was forked from: so it is started by a fresh copy of this
 /// benchmark, which has used next to nothing.
 pub fn program(command: &[&str], good: &[i32]) -> Cost {
+    let [nanoseconds, memory, status] = again(&[&[RUN], command].concat());
+    assert!(good.contains(&(status as i32)), "{command:?} ended with {status}");
+    Cost { wall: Duration::from_nanos(nanoseconds), memory }
+}
+
+/// The numbers that a fresh copy of this benchmark prints, started in the calling thread's namespaces.
+pub fn again<const N: usize>(args: &[&str]) -> [u64; N] {
     let own = std::env::current_exe().expect("the benchmark's own path");
-    let output = Command::new(own).arg(RUN).args(command).output().expect("start the benchmark again");
-    let complaint = String::from_utf8_lossy(&output.stderr);
+    let output = Command::new(own).args(args).output().expect("start the benchmark again");
     let text = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|n| n.parse().ok()).collect();
-    let &[nanoseconds, memory, status] = numbers.as_slice() else { panic!("{command:?}: {complaint}") };
-    assert!(good.contains(&(status as i32)), "{command:?} ended with {status}: {complaint}");
-    Cost { wall: Duration::from_nanos(nanoseconds), memory }
+    numbers.try_into().unwrap_or_else(|_| panic!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)))
 }
 
 /// The fresh copy's part: runs the command and prints nanoseconds, bytes and exit status.
