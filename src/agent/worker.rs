@@ -32,6 +32,8 @@ const RESERVE: Duration = Duration::from_secs(60);
 /// What repairs without the agent's sandbox, and how long it may take.
 const REPAIR_UNIT: &str = "ssh-rescue-repair.service";
 const HELP: Duration = Duration::from_secs(60);
+/// When to look at what listens since.
+const AFTER_UNIT: Duration = Duration::from_millis(50);
 
 /// What is to be done.
 pub enum Job {
@@ -253,6 +255,7 @@ impl Worker {
                     let by_unit = self.by_unit(&policy, &report.before);
                     if by_unit.outcome == Outcome::Repaired {
                         report = by_unit;
+                        looked.again = Some(AFTER_UNIT);
                     }
                 }
                 let failed = failed(&report);
@@ -297,7 +300,7 @@ impl Worker {
             let report = self.by_unit(policy, &looked.judgement);
             looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
             looked.report = Some(report);
-            looked.again = Some(Duration::from_millis(50));
+            looked.again = Some(AFTER_UNIT);
         } else {
             looked.stopped = Some(format!(
                 "{REPAIR_UNIT}, which may do more than the agent, was started {attempts} times within {per_seconds} s"
