@@ -116,6 +116,7 @@ fn main() -> ExitCode {
             "rescue: sshd, which does not go on, and no D-Bus",
             Box::new(|host| Ok(sshd::unmoved(&host, sshd::NO_BUS)?)),
         );
+        row("rescue: sshd, whose start is on its way and fails", Box::new(|host| Ok(sshd::on_its_way(&host)?)));
         row("rescue: sshd, sessions", Box::new(|host| Ok(sshd::sessions(&host)?)));
         row("broken: a D-Bus that hangs", Box::new(|host| Ok(broken::hanging_bus(&host)?)));
         row("broken: firewalld that is restarted", Box::new(|host| Ok(broken::restarting_firewalld(&host)?)));

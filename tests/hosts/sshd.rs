@@ -325,6 +325,21 @@ pub fn unmoved(host: &Booted, beside: &str) -> Result<(), String> {
     expect("the old sshd is gone", &host.run(&format!("kill -0 {pid}")).ok(), &false)
 }
 
+/// A start that was on its way fails by what it had met before the repair: that is not the repair's failure.
+pub fn on_its_way(host: &Booted) -> Result<(), String> {
+    host.sh("mkdir -p /etc/systemd/system/ssh.service.d
+             echo '[Service]' >/etc/systemd/system/ssh.service.d/mine.conf
+             cat >>/etc/systemd/system/ssh.service.d/mine.conf <<'END'
+ExecStartPre=/bin/sh -c '[ -e /run/again ] && exit; touch /run/again; sleep 4; exit 1'
+Restart=no
+END
+             systemctl daemon-reload; systemctl stop ssh; systemctl --no-block start ssh
+             until [ -e /run/again ]; do sleep 0.05; done");
+    let report = host.rescue(&["repair"]);
+    expect("the outcome", &text(&report["outcome"]), &"repaired".to_owned()).map_err(|e| told(&e, &report))?;
+    expect("a client after", &host.wire.see(SOMEBODY), &[Banner; 2]).map_err(|e| told(&e, &report))
+}
+
 /// Whom the policy names and sshd shuts out is told, also by the agent; sshd since OpenSSH 9.8.
 pub fn penalised(host: &Booted) -> Result<(), String> {
     host.sh("mkdir -p /etc/ssh-rescue

@@ -43,6 +43,11 @@ impl State {
     fn waits(&self) -> bool {
         self.words.ends_with("(auto-restart)")
     }
+
+    /// It is on its way up or down, whoever asked for that.
+    fn is_changing(&self) -> bool {
+        ["activating", "deactivating"].iter().any(|word| self.words.starts_with(word))
+    }
 }
 
 pub fn state(host: &Host, unit: &str) -> Result<State, StepError> {
@@ -66,13 +71,20 @@ pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Op
         if unmask {
             systemctl(host, &["unmask", unit])?;
         }
-        if shown(host, unit)?.waits() {
+        let before = shown(host, unit)?;
+        if before.waits() {
             systemctl(host, &["stop", unit])?;
         }
         if reset_failed {
             let _ = systemctl(host, &["reset-failed", unit]);
         }
-        systemctl(host, &["start", unit])?;
+        if let Err(error) = systemctl(host, &["start", unit]) {
+            if !before.is_changing() {
+                return Err(error);
+            }
+            let _ = systemctl(host, &["reset-failed", unit]);
+            systemctl(host, &["start", unit])?;
+        }
         shown(host, unit)?
     };
     match state.active {
@@ -91,7 +103,8 @@ fn start_by_bus(host: &Host, unit: &str, reset_failed: bool, unmask: bool) -> Re
             manage(bus, "Reload", &()).await?;
         }
         let path = load(bus, unit).await?;
-        if now(bus, &path).await?.waits() {
+        let before = now(bus, &path).await?;
+        if before.waits() {
             manage(bus, "StopUnit", &(unit, "replace")).await?;
             settled(bus, &path).await?;
         }
@@ -99,6 +112,13 @@ fn start_by_bus(host: &Host, unit: &str, reset_failed: bool, unmask: bool) -> Re
             // A unit that systemd has not in memory has not failed either.
             let _ = manage(bus, "ResetFailedUnit", &unit).await;
         }
+        manage(bus, "StartUnit", &(unit, "replace")).await?;
+        let state = settled(bus, &path).await?;
+        // A start that had begun before what the repair has mended may fail by what it met.
+        if state.active || !before.is_changing() {
+            return Ok(state);
+        }
+        let _ = manage(bus, "ResetFailedUnit", &unit).await;
         manage(bus, "StartUnit", &(unit, "replace")).await?;
         settled(bus, &path).await
     })
@@ -357,10 +377,6 @@ async fn now(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusError
     })
 }
 
-fn is_changing(state: &State) -> bool {
-    ["activating", "deactivating"].iter().any(|word| state.words.starts_with(word))
-}
-
 /// Whether a job is at work on a unit.
 async fn job(bus: &Connection, path: &OwnedObjectPath) -> Result<bool, BusError> {
     let job: (u32, OwnedObjectPath) = property(bus, path, "Job").await?.try_into()?;
@@ -373,7 +389,7 @@ async fn settled(bus: &Connection, path: &OwnedObjectPath) -> Result<State, BusE
     loop {
         let job = job(bus, path).await?;
         let state = now(bus, path).await?;
-        if (!job && !is_changing(&state)) || Instant::now() >= end {
+        if (!job && !state.is_changing()) || Instant::now() >= end {
             return Ok(state);
         }
         sleep(POLL).await;

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::{
-    DEADLINE, POLL, bus_error, has_bus, is_changing, job, load, manage, now, property, shown, state, systemctl, talk,
-    test,
+    DEADLINE, POLL, bus_error, has_bus, job, load, manage, now, property, shown, state, systemctl, talk, test,
 };
 use crate::apply::StepError;
 use crate::apply::process::Doomed;
@@ -42,7 +41,7 @@ pub fn restart(host: &Host, unit: &str, old: &Doomed, sshd: Option<&Path>) -> Re
                 loop {
                     let job = job(bus, &path).await?;
                     let state = now(bus, &path).await?;
-                    if (!job && !is_changing(&state)) || begin.elapsed() >= RESTART {
+                    if (!job && !state.is_changing()) || begin.elapsed() >= RESTART {
                         return Ok(state);
                     }
                     kill(&state.words);
@@ -56,7 +55,7 @@ pub fn restart(host: &Host, unit: &str, old: &Doomed, sshd: Option<&Path>) -> Re
             loop {
                 let jobs = systemctl(host, &["list-jobs", "--no-legend", "--no-pager", unit])?;
                 let state = shown(host, unit)?;
-                if (jobs.stdout.trim_ascii().is_empty() && !is_changing(&state)) || begin.elapsed() >= RESTART {
+                if (jobs.stdout.trim_ascii().is_empty() && !state.is_changing()) || begin.elapsed() >= RESTART {
                     break state;
                 }
                 kill(&state.words);
