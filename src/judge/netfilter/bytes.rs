@@ -262,7 +262,7 @@ impl Regs {
                     let same = Cond::sources(AddrSet::range(family, first, last)).and(rest);
                     return Cond::sources(further).or(same);
                 }
-                Byte::Var { var, at: 0, mask: 0xff, xor: 0 } if len - place >= var.width() => {
+                Byte::Var { var, .. } if is_whole(var, &bytes[place..len]) => {
                     let wanted = data[place..place + var.width()].iter().fold(0u32, |n, &b| n << 8 | u32::from(b));
                     return match beyond {
                         std::cmp::Ordering::Greater => var.between(wanted, u32::MAX),
@@ -273,7 +273,8 @@ impl Regs {
                     let reason = self.reasons.get(usize::from(index)).cloned();
                     return Cond::Maybe(reason.unwrap_or_else(|| Doubt::unknown("a value that is not known")));
                 }
-                Byte::Source { .. } | Byte::Var { .. } => {
+                Byte::Var { var, .. } => return Cond::Maybe(var.doubt()),
+                Byte::Source { .. } => {
                     return Cond::Maybe(Doubt::unknown("a range over a part of the source address"));
                 }
             }
@@ -288,12 +289,16 @@ fn source_run(bytes: &[Byte]) -> usize {
     bytes.iter().enumerate().take_while(own).count()
 }
 
+/// Whether the first bytes are all of the number's own, in order.
+fn is_whole(var: Var, bytes: &[Byte]) -> bool {
+    (0..var.width()).all(|n| bytes.get(n).is_some_and(|b| *b == Byte::Var { var, at: n as u8, mask: 0xff, xor: 0 }))
+}
+
 /// The byte at `place` belongs to a number: decided once, at the number's first byte.
 fn variable_equal(bytes: &[Byte], data: &[u8], place: usize) -> Cond {
     let Some(&Byte::Var { var, at, .. }) = bytes.get(place) else { return Cond::Always };
     let width = var.width();
-    let whole = (0..width)
-        .all(|n| bytes.get(place + n).is_some_and(|b| *b == Byte::Var { var, at: n as u8, mask: 0xff, xor: 0 }));
+    let whole = is_whole(var, &bytes[place..]);
     match (at, data.get(place..place + width)) {
         (0, Some(wanted)) if whole => {
             let wanted = wanted.iter().fold(0u32, |n, &b| n << 8 | u32::from(b));

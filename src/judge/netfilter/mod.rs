@@ -18,6 +18,8 @@ mod ipset;
 mod load;
 mod lookup;
 mod neighbours;
+#[cfg(test)]
+mod packet_tests;
 mod route;
 mod rules;
 mod scan;
