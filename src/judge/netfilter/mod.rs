@@ -12,6 +12,8 @@ mod first;
 #[cfg(test)]
 mod first_tests;
 mod flow;
+#[cfg(test)]
+mod forms_tests;
 mod glance;
 mod hooks;
 mod ipset;
