@@ -709,3 +709,27 @@ fn matches_on_a_neighbours_question_know_what_is_in_it() {
     assert_eq!(lost(Hook::Output, vec![Expr::XtMatch(owner)]), Unknown);
     assert_eq!(lost(Hook::Output, meta_number(MetaKey::SkUid, 0)), Unknown);
 }
+
+/// xt_mark.c and xt_connmark.c: `(old & ~mask) ^ new`, so that bits outside the mask are flipped.
+#[test]
+fn marks_are_set_saved_and_restored_by_their_masks() {
+    let of = |targets: &[XtTarget], fits: Vec<Expr>| {
+        let rules = targets.iter().map(|target| vec![Expr::XtTarget(target.clone())]).collect();
+        v4().then(Hook::Input, rules, fits)
+    };
+    let mark = |mark, mask| XtTarget::Mark { mark, mask };
+    let connmark = |mode, ctmark, ctmask, nfmask| XtTarget::Connmark { mode, ctmark, ctmask, nfmask };
+    let is = |value| meta_number(MetaKey::Mark, value);
+    let flow = |value: u32| {
+        let data = value.to_ne_bytes().to_vec();
+        vec![Expr::Ct { dreg: 0, key: CtKey::Mark, dir: None }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data }]
+    };
+    let all = u32::MAX;
+    assert_eq!(of(&[mark(0b1111, all), mark(0b0110, 0b0011)], is(0b1010)), Everybody);
+    let own = connmark(ConnmarkMode::Set, 0b1111, all, 0);
+    assert_eq!(of(&[own.clone(), connmark(ConnmarkMode::Set, 0b0110, 0b0011, 0)], flow(0b1010)), Everybody);
+    let save = connmark(ConnmarkMode::Save, 0, 0b0011, 0b0111);
+    assert_eq!(of(&[own.clone(), mark(0b1_0110, all), save], flow(0b1010)), Everybody);
+    let restore = connmark(ConnmarkMode::Restore, 0, 0b0110, 0b0011);
+    assert_eq!(of(&[own, mark(0b1111, all), restore], is(0b1010)), Everybody);
+}

@@ -15,6 +15,8 @@ mod flow;
 #[cfg(test)]
 mod forms_tests;
 mod glance;
+#[cfg(test)]
+mod glance_tests;
 mod hooks;
 mod ipset;
 mod load;

@@ -54,6 +54,13 @@ pub struct Site<'a> {
     call: Option<usize>,
 }
 
+#[cfg(test)]
+impl<'a> Site<'a> {
+    pub fn of(hook: Hook, known: &'a Known<'a>) -> Site<'a> {
+        Site { hook, table: known.table, chain: known.chain, index: None, known, call: None }
+    }
+}
+
 impl Site<'_> {
     fn rule_ref(&self) -> RuleRef {
         RuleRef { index: self.index, ..self.known.named().at.clone() }
