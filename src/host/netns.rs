@@ -5,17 +5,17 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use thiserror::Error;
 
 use super::Host;
+use super::run::memory_file;
 use super::stage::{changes_apart, own_files};
 
 /// What of the host a scratch namespace has for itself.
@@ -73,7 +73,10 @@ impl Host {
         thread::scope(|scope| {
             let inside = move || {
                 enter(kind)?;
-                let lock = (kind == Scratch::Network).then(xtables_lock).transpose()?;
+                let lock = (kind == Scratch::Network)
+                    .then(|| memory_file(c"xtables.lock"))
+                    .transpose()
+                    .map_err(ScratchError::Lock)?;
                 XTABLES_LOCK.set(lock.as_ref().map(AsRawFd::as_raw_fd));
                 work(self)
             };
@@ -107,9 +110,4 @@ thread_local! {
 /// The descriptor of the file that iptables-legacy locks in the calling thread's scratch network namespace.
 pub(super) fn scratch_xtables_lock() -> Option<RawFd> {
     XTABLES_LOCK.get()
-}
-
-/// A file in memory, that nobody else can lock and nobody has to take away.
-fn xtables_lock() -> Result<OwnedFd, ScratchError> {
-    memfd_create(c"xtables.lock", MFdFlags::MFD_CLOEXEC).map_err(ScratchError::Lock)
 }

@@ -1,7 +1,9 @@
 //! Running the host's own tools: no shell, a deadline, bounded output, the whole process group ended.
 
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::resume_unwind;
 
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use thiserror::Error;
@@ -118,7 +121,7 @@ impl Host {
             .env("LANG", "C")
             .current_dir("/")
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(input(call.stdin).map_err(|source| RunError::Start { program: program.clone(), source })?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let lock = scratch_xtables_lock();
@@ -130,8 +133,7 @@ impl Host {
             .spawn()
             .map_err(|source| RunError::Start { program: program.clone(), source })?;
         let group = Pid::from_raw(child.id() as i32);
-        let waited =
-            Pipes::serve(&mut child, call.stdin).and_then(|pipes| Ok((pipes, wait(&mut child, call.deadline)?)));
+        let waited = Pipes::serve(&mut child).and_then(|pipes| Ok((pipes, wait(&mut child, call.deadline)?)));
         // Also what it left behind in the background: it would hold the pipes open for ever.
         let _ = killpg(group, Signal::SIGKILL);
         let failed = |source| RunError::Wait { program: program.clone(), source };
@@ -155,28 +157,39 @@ impl Host {
     }
 }
 
+/// What a tool reads: no pipe, for which it could wait.
+fn input(bytes: &[u8]) -> io::Result<Stdio> {
+    let mut file = File::from(memory_file(c"stdin")?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// A file in memory, that nobody else can open and nobody has to take away.
+pub(super) fn memory_file(name: &CStr) -> Result<OwnedFd, Errno> {
+    // Since Linux 6.3; where vm.memfd_noexec is 2 there are no others.
+    const MFD_NOEXEC_SEAL: u32 = 8;
+    let plain = MFdFlags::MFD_CLOEXEC;
+    match memfd_create(name, plain | MFdFlags::from_bits_retain(MFD_NOEXEC_SEAL)) {
+        Err(Errno::EINVAL) => memfd_create(name, plain),
+        made => made,
+    }
+}
+
 /// A thread for each of a tool's pipes.
 struct Pipes {
-    input: JoinHandle<()>,
     stdout: JoinHandle<io::Result<Vec<u8>>>,
     stderr: JoinHandle<io::Result<Vec<u8>>>,
 }
 
 impl Pipes {
-    fn serve(child: &mut Child, input: &[u8]) -> io::Result<Pipes> {
+    fn serve(child: &mut Child) -> io::Result<Pipes> {
         let thread = || thread::Builder::new().name("pipe".into());
-        let (bytes, pipe) = (input.to_vec(), child.stdin.take());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        Ok(Pipes {
-            // A tool that does not read its input breaks the pipe; its exit status says what went wrong.
-            input: thread().spawn(move || pipe.into_iter().for_each(|mut pipe| drop(pipe.write_all(&bytes))))?,
-            stdout: thread().spawn(move || drain(stdout))?,
-            stderr: thread().spawn(move || drain(stderr))?,
-        })
+        Ok(Pipes { stdout: thread().spawn(move || drain(stdout))?, stderr: thread().spawn(move || drain(stderr))? })
     }
 
     fn ended(self) -> io::Result<(Vec<u8>, Vec<u8>)> {
-        let _ = self.input.join();
         let read = |thread: JoinHandle<io::Result<Vec<u8>>>| thread.join().unwrap_or_else(|panic| resume_unwind(panic));
         Ok((read(self.stdout)?, read(self.stderr)?))
     }
