@@ -206,25 +206,22 @@ impl Worker {
             if !stay {
                 self.keep_reserve(&policy);
             }
-            if stay || !beyond || !self.leave_to_unit(&mut looked, &policy, reload) {
-                self.patience.well();
+            let left = beyond && !stay;
+            if left && self.waits(&mut looked, true, reload) {
+                return looked;
             }
+            if left && !self.leave_to_unit(&mut looked, &policy) {
+                self.stop(&mut looked, &policy.restraint);
+            }
+            self.patience.well();
             return looked;
         };
         if stay {
             annotate(&mut looked.judgement, &decision);
             return looked;
         }
-        // A plan that was made without sshd's word may be another than the unit's.
-        if beyond && self.leave_to_unit(&mut looked, &policy, reload) {
-            return looked;
-        }
-        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let starts = plan.steps.iter().any(|step| matches!(step, Step::StartUnit { .. } | Step::RestartUnit { .. }));
-        let healing = healing(&self.host, starts, reload);
-        if let Some(again) = self.patience.ill(elapsed, healing) {
-            looked.again = Some(Duration::from_millis(again - elapsed));
-            looked.waiting = healing.map(|h| h.words().to_owned());
+        if self.waits(&mut looked, starts || beyond, reload) {
             return looked;
         }
         // Others may have repaired, or undone, since.
@@ -243,6 +240,11 @@ impl Worker {
                 looked.stopped = Some(breaker.words(now));
                 return looked;
             }
+        }
+        // A plan that was made without sshd's word may be another than the unit's.
+        if beyond && self.leave_to_unit(&mut looked, &policy) {
+            self.patience.well();
+            return looked;
         }
         let ask =
             Ask { dry_run: false, trigger: looked.trigger.clone(), history: Some(self.history.clone()), told: &|_| {} };
@@ -281,34 +283,39 @@ impl Worker {
         }
     }
 
+    /// Whether what is ill may heal by itself, and is waited for. `starts`: a service would be started.
+    fn waits(&mut self, looked: &mut Looked, starts: bool, reload: bool) -> bool {
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let healing = healing(&self.host, starts, reload);
+        let Some(again) = self.patience.ill(elapsed, healing) else { return false };
+        looked.again = Some(Duration::from_millis(again - elapsed));
+        looked.waiting = healing.map(|h| h.words().to_owned());
+        true
+    }
+
     /// Leaves to the unit what cannot even be tried in this sandbox, no more often than restraint lets anything be mended.
     /// False: it has been left to it often enough.
-    fn leave_to_unit(&mut self, looked: &mut Looked, policy: &Policy, reload: bool) -> bool {
-        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let healing = healing(&self.host, true, reload);
-        if let Some(again) = self.patience.ill(elapsed, healing) {
-            looked.again = Some(Duration::from_millis(again - elapsed));
-            looked.waiting = healing.map(|h| h.words().to_owned());
-            return true;
+    fn leave_to_unit(&mut self, looked: &mut Looked, policy: &Policy) -> bool {
+        self.left.retain(|at| at.elapsed() < Duration::from_secs(policy.restraint.per_seconds));
+        if self.left.len() >= policy.restraint.attempts as usize {
+            return false;
         }
-        let RestraintPolicy { attempts, per_seconds, .. } = policy.restraint;
-        let per = Duration::from_secs(per_seconds);
-        self.left.retain(|at| at.elapsed() < per);
-        let again = self.left.len() < attempts as usize;
-        if again {
-            self.left.push(Instant::now());
-            let report = self.by_unit(policy, &looked.judgement);
-            looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
-            looked.report = Some(report);
-            looked.again = Some(AFTER_UNIT);
-        } else {
-            looked.stopped = Some(format!(
-                "{REPAIR_UNIT}, which may do more than the agent, was started {attempts} times within {per_seconds} s"
-            ));
-            looked.again = self.left.first().map(|at| per.saturating_sub(at.elapsed()));
-        }
-        self.patience.well();
-        again
+        self.left.push(Instant::now());
+        let report = self.by_unit(policy, &looked.judgement);
+        looked.judgement = report.after.clone().unwrap_or_else(|| report.before.clone());
+        looked.report = Some(report);
+        looked.again = Some(AFTER_UNIT);
+        true
+    }
+
+    /// Nothing is left to the unit until the first time that it was is long enough ago.
+    fn stop(&self, looked: &mut Looked, restraint: &RestraintPolicy) {
+        let RestraintPolicy { attempts, per_seconds } = restraint;
+        looked.stopped = Some(format!(
+            "{REPAIR_UNIT}, which may do more than the agent, was started {attempts} times within {per_seconds} s"
+        ));
+        let left = |at: &Instant| Duration::from_secs(*per_seconds).saturating_sub(at.elapsed());
+        looked.again = self.left.first().map(left);
     }
 
     /// What the unit makes of the host.

@@ -18,7 +18,8 @@ use super::Host;
 /// How long a watcher may take until it is there, and until it is gone.
 const COMING: Duration = Duration::from_secs(5);
 const GOING: Duration = Duration::from_secs(1);
-/// What is said on the line between the two: the watcher is there; it is not needed any more.
+/// What is said on the line between the two: whether the watcher is there; it is; it is not needed any more.
+const ASKED: u8 = b'a';
 const HERE: u8 = b'h';
 const OVER: u8 = b'o';
 
@@ -88,6 +89,7 @@ fn by_itself(arguments: &[&str]) -> io::Result<Watcher> {
 
 impl Watcher {
     fn here(mut self) -> io::Result<Watcher> {
+        self.line.write_all(&[ASKED])?;
         self.line.set_read_timeout(Some(COMING))?;
         match byte(&mut self.line)? {
             Some(HERE) => Ok(self),
@@ -114,10 +116,16 @@ impl Drop for Watcher {
     }
 }
 
-/// The watcher's own part, on its standard input: says that it is there, and waits. Gives whether the other side has let go
-/// without a word.
+/// The watcher's own part, on its standard input: says that it is there once it is asked, and waits. Gives whether the other side
+/// has let go without a word.
 pub fn keep_watch() -> io::Result<bool> {
     let mut line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Who was not told that it runs does not ask, and may wait for its end.
+    line.set_read_timeout(Some(COMING))?;
+    if !matches!(byte(&mut line), Ok(Some(ASKED))) {
+        return Ok(false);
+    }
+    line.set_read_timeout(None)?;
     line.write_all(&[HERE])?;
     Ok(byte(&mut line)? != Some(OVER))
 }

@@ -368,12 +368,16 @@ fn on_each_bench(test: &str, calls: &'static [i64], mut work: impl FnMut(&mut Be
             skipped(test, "ufw is not installed");
             continue;
         }
-        Stage::build(&Host::live(), |stage| {
-            work(&mut Bench::new(stage, mend, calls));
-            Ok(())
-        })
-        .unwrap_or_else(|e| panic!("{}: {}", mend.name, chain(&e)));
+        on_bench(mend, calls, &mut work);
     }
+}
+
+fn on_bench(mend: &Mend, calls: &'static [i64], mut work: impl FnMut(&mut Bench<'_, '_>) + Send) {
+    Stage::build(&Host::live(), |stage| {
+        work(&mut Bench::new(stage, mend, calls));
+        Ok(())
+    })
+    .unwrap_or_else(|e| panic!("{}: {}", mend.name, chain(&e)));
 }
 
 #[test]
@@ -531,6 +535,51 @@ fn a_repair_whose_calls_fail_is_whole_and_says_why() {
 /// The standard library's own panic where the pipe on which a new process tells that it has begun cannot be read. No kernel
 /// does that; then it is as if the repair had been killed.
 const PIPE_OF_SPAWN: &str = "the CLOEXEC pipe failed";
+
+/// The library waits for a tool of which it could not be told that it runs. The tool waited for the end of its input, whose pipe
+/// the library held: the error sweep hung, now and then.
+#[test]
+fn a_tool_of_whose_start_nothing_can_be_read_comes_to_its_end() {
+    let test = "starts of tools that cannot be told of";
+    if !root(test) {
+        return;
+    }
+    if !CAN_FAIL {
+        return skipped(test, "calls are made to fail on x86_64 alone");
+    }
+    let mend = MENDS.iter().find(|mend| mend.name == "iptables-legacy").unwrap();
+    on_bench(mend, MAY_FAIL, |bench| {
+        let (mut turn, mut told) = (0, 0);
+        loop {
+            // The first thing that is read after something was started.
+            let (mut started, mut starts) = (false, 0);
+            let traced = trace(&mut repair(), MAY_FAIL, |seen| {
+                let call = seen.call.filter(|_| seen.first);
+                started |=
+                    call.is_some_and(|call| [libc::SYS_clone, libc::SYS_clone3, libc::SYS_vfork].contains(&call));
+                let reads =
+                    call.is_some_and(|call| [libc::SYS_read, libc::SYS_recvfrom, libc::SYS_recvmsg].contains(&call));
+                if !started || !reads {
+                    return Deed::Go;
+                }
+                started = false;
+                starts += 1;
+                if starts == turn + 1 { Deed::Fail(libc::EIO) } else { Deed::Go }
+            });
+            if starts <= turn {
+                break;
+            }
+            let point = format!("what is read after start {turn} fails");
+            told += usize::from(std::fs::read_to_string(format!("{REPORT}.err")).unwrap().contains(PIPE_OF_SPAWN));
+            assert_said(bench.mend, &traced, &point);
+            bench.recover();
+            bench.assert_whole(&point);
+            turn += 1;
+        }
+        println!("{turn} starts, of which {told} could not be told of");
+        assert!(told > 1, "only {told} starts of {turn} were hit");
+    });
+}
 
 /// No panic, and where it is not repaired the reason.
 fn assert_said(mend: &Mend, traced: &Traced, point: &str) {

@@ -79,7 +79,7 @@ pub fn start(host: &Host, unit: &str, reset_failed: bool, unmask: bool, sshd: Op
             let _ = systemctl(host, &["reset-failed", unit]);
         }
         if let Err(error) = systemctl(host, &["start", unit]) {
-            if !before.is_changing() {
+            if before.waits() || !before.is_changing() {
                 return Err(error);
             }
             let _ = systemctl(host, &["reset-failed", unit]);
@@ -115,7 +115,7 @@ fn start_by_bus(host: &Host, unit: &str, reset_failed: bool, unmask: bool) -> Re
         manage(bus, "StartUnit", &(unit, "replace")).await?;
         let state = settled(bus, &path).await?;
         // A start that had begun before what the repair has mended may fail by what it met.
-        if state.active || !before.is_changing() {
+        if state.active || before.waits() || !before.is_changing() {
             return Ok(state);
         }
         let _ = manage(bus, "ResetFailedUnit", &unit).await;
