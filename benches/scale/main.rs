@@ -112,8 +112,8 @@ const LOOK: &str = "--look";
 /// How often one look is judged.
 const JUDGEMENTS: usize = 11;
 
-/// The fresh copy's part: observes and judges as often, and prints the nanoseconds of each. Memory that other rulesets have
-/// left behind in pieces would slow it.
+/// The fresh copy's part: observes and judges as often, and prints the nanoseconds of each. Like the program it has no memory
+/// yet that other rulesets have left.
 fn look_again(times: usize) {
     let (host, policy) = (Host::live(), Policy::default());
     let observe = function(times, || firewall(&host));
