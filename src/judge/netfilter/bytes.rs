@@ -107,12 +107,16 @@ pub enum Byte {
 
 impl Byte {
     #[must_use]
-    pub fn masked(self, and: u8, or_flip: u8) -> Byte {
+    pub fn masked(self, and: u8, flip: u8) -> Byte {
         match self {
-            Byte::Const(b) => Byte::Const((b & and) ^ or_flip),
-            _ if and == 0 => Byte::Const(or_flip),
-            Byte::Source { at, mask, xor } => Byte::Source { at, mask: mask & and, xor: (xor & and) ^ or_flip },
-            Byte::Var { var, at, mask, xor } => Byte::Var { var, at, mask: mask & and, xor: (xor & and) ^ or_flip },
+            Byte::Const(b) => Byte::Const((b & and) ^ flip),
+            Byte::Doubt(_) if and == 0 => Byte::Const(flip),
+            // No bit is left of what is not known.
+            Byte::Source { mask, xor, .. } | Byte::Var { mask, xor, .. } if mask & and == 0 => {
+                Byte::Const((xor & and) ^ flip)
+            }
+            Byte::Source { at, mask, xor } => Byte::Source { at, mask: mask & and, xor: (xor & and) ^ flip },
+            Byte::Var { var, at, mask, xor } => Byte::Var { var, at, mask: mask & and, xor: (xor & and) ^ flip },
             Byte::Doubt(reason) => Byte::Doubt(reason),
         }
     }
@@ -262,12 +266,17 @@ impl Regs {
                     let same = Cond::sources(AddrSet::range(family, first, last)).and(rest);
                     return Cond::sources(further).or(same);
                 }
-                Byte::Var { var, .. } if is_whole(var, &bytes[place..len]) => {
-                    let wanted = data[place..place + var.width()].iter().fold(0u32, |n, &b| n << 8 | u32::from(b));
-                    return match beyond {
-                        std::cmp::Ordering::Greater => var.between(wanted, u32::MAX),
-                        _ => var.between(0, wanted),
+                Byte::Var { var, .. } if is_whole(var, bytes[place..len].iter()) => {
+                    let after = place + var.width();
+                    let wanted = number(data[place..after].iter());
+                    let reaches = |beyond_by: u32| match beyond {
+                        std::cmp::Ordering::Greater => var.between(wanted.saturating_add(beyond_by), u32::MAX),
+                        _ if wanted < beyond_by => Cond::Never,
+                        _ => var.between(0, wanted - beyond_by),
                     };
+                    // Where the number is the one wanted, what comes after it decides.
+                    let rest = self.ordered(family, &bytes[after..len], &data[after..len], beyond);
+                    return reaches(1).or(reaches(0).and(rest));
                 }
                 Byte::Doubt(index) => {
                     let reason = self.reasons.get(usize::from(index)).cloned();
@@ -290,26 +299,24 @@ fn source_run(bytes: &[Byte]) -> usize {
 }
 
 /// Whether the first bytes are all of the number's own, in order.
-fn is_whole(var: Var, bytes: &[Byte]) -> bool {
-    (0..var.width()).all(|n| bytes.get(n).is_some_and(|b| *b == Byte::Var { var, at: n as u8, mask: 0xff, xor: 0 }))
+fn is_whole<'b>(var: Var, mut bytes: impl Iterator<Item = &'b Byte>) -> bool {
+    (0..var.width()).all(|n| bytes.next() == Some(&Byte::Var { var, at: n as u8, mask: 0xff, xor: 0 }))
 }
 
-/// The byte at `place` belongs to a number: decided once, at the number's first byte.
+fn number<'b>(bytes: impl Iterator<Item = &'b u8>) -> u32 {
+    bytes.fold(0, |n, &b| n << 8 | u32::from(b))
+}
+
+/// The byte at `place` belongs to a number: at its first byte the number is decided, and none of the others can say more.
 fn variable_equal(bytes: &[Byte], data: &[u8], place: usize) -> Cond {
-    let Some(&Byte::Var { var, at, .. }) = bytes.get(place) else { return Cond::Always };
-    let width = var.width();
-    let whole = is_whole(var, &bytes[place..]);
-    match (at, data.get(place..place + width)) {
-        (0, Some(wanted)) if whole => {
-            let wanted = wanted.iter().fold(0u32, |n, &b| n << 8 | u32::from(b));
-            var.between(wanted, wanted)
-        }
-        (1.., _)
-            if place > 0
-                && bytes.get(place - 1).is_some_and(|b| matches!(b, Byte::Var { var: v, .. } if *v == var)) =>
-        {
-            Cond::Always
-        }
-        _ => Cond::Maybe(var.doubt()),
-    }
+    let Some(&Byte::Var { var, .. }) = bytes.get(place) else { return Cond::Always };
+    let all = place..place + var.width();
+    let (Some(own), Some(wanted)) = (bytes.get(all.clone()), data.get(all)) else { return Cond::Maybe(var.doubt()) };
+    let wanted = match () {
+        () if is_whole(var, own.iter()) => number(wanted.iter()),
+        // As the host keeps it.
+        () if is_whole(var, own.iter().rev()) => number(wanted.iter().rev()),
+        () => return Cond::Maybe(var.doubt()),
+    };
+    var.between(wanted, wanted)
 }

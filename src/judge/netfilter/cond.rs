@@ -150,6 +150,24 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn who_is_nobody_or_everybody_is_said_in_one_way() {
+        for family in Family::BOTH {
+            assert_eq!(Cond::sources(AddrSet::empty(family)), Cond::Never);
+            assert_eq!(Cond::sources(AddrSet::full(family)), Cond::Always);
+            assert_eq!(Cond::part(AddrSet::empty(family), AddrSet::empty(family), Doubt::unknown("x")), Cond::Never);
+        }
+    }
+
+    #[test]
+    fn of_two_doubts_the_worse_is_told_and_of_equal_ones_the_first() {
+        let both = |a: Doubt, b: Doubt| Cond::Maybe(a).and(Cond::Maybe(b));
+        let (rate, time, queue) = (Doubt::conditional("rate"), Doubt::conditional("time"), Doubt::unknown("queue"));
+        assert_eq!(both(rate.clone(), time.clone()), Cond::Maybe(rate.clone()));
+        assert_eq!(both(time, queue.clone()), Cond::Maybe(queue.clone()));
+        assert_eq!(both(queue.clone(), rate), Cond::Maybe(queue));
+    }
+
     proptest! {
         #[test]
         fn the_three_operations_are_those_of_three_valued_logic(a in any_cond(), b in any_cond(), n in 0u128..300) {

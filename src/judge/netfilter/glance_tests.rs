@@ -167,9 +167,56 @@ fn the_rest_takes_a_closer_look() {
     // What was loaded before is in another register.
     let apart = Expr::Meta { dreg: 16, key: MetaKey::Mark };
     assert_eq!(told([vec![dport(), apart], vec![is(CmpOp::Eq, &[0, 22])]].concat()), Closer);
+    let mixed = vec![network(12, 8), is(CmpOp::Eq, &[10, 0, 0, 1, 192, 0, 2, 10])];
+    assert_eq!(told(mixed), Closer);
     // A load that nobody tests may still break the rule.
     assert_eq!(told(vec![Expr::Meta { dreg: 0, key: MetaKey::IifGroup }]), Closer);
+    let helper = Expr::Ct { dreg: 0, key: CtKey::Helper, dir: None };
+    assert_eq!(told([vec![helper], meta(MetaKey::L4Proto, &[6])].concat()), Closer);
     assert_eq!(told(vec![Expr::Verdict(Verdict::Break)]), Closer);
+}
+
+/// What is in the registers is what was loaded last, with zeros up to four bytes, and what was there before.
+#[test]
+fn registers_that_the_last_load_does_not_fill_take_a_closer_look() {
+    let before = Expr::Meta { dreg: 4, key: MetaKey::Iif };
+    let two: [u8; 4] = 2u32.to_ne_bytes();
+    let after = |load: Expr, test: Expr| told(vec![before.clone(), load, test]);
+    let protocol = Expr::Meta { dreg: 0, key: MetaKey::L4Proto };
+    let both = [[6, 0, 0, 0], two].concat();
+    assert_eq!(after(protocol.clone(), is(CmpOp::Eq, &both)), Closer);
+    assert_eq!(after(protocol, Expr::Range { sreg: 0, negate: false, from: both.clone(), to: both }), Closer);
+    assert_eq!(after(network(12, 4), is(CmpOp::Eq, &[[10, 1, 2, 3], two].concat())), Closer);
+    // A mask over fewer bytes than there are, or more.
+    assert_eq!(told(vec![network(16, 4), mask(&[255; 2], &[0; 2]), is(CmpOp::Eq, &[192, 0, 0, 0])]), Closer);
+    assert_eq!(told(vec![network(12, 4), mask(&[255; 2], &[0; 2]), is(CmpOp::Eq, &[10, 1, 0, 0])]), Closer);
+    assert_eq!(told(vec![dport(), mask(&[255; 4], &[0; 4]), is(CmpOp::Eq, &[0, 22])]), Closer);
+    let into_another = BitwiseOp::MaskXor { mask: vec![255; 2], xor: vec![0; 2] };
+    let masked = Expr::Bitwise { sreg: 0, dreg: 4, len: 2, op: into_another };
+    let elsewhere = Expr::Cmp { sreg: 4, op: CmpOp::Eq, data: vec![0, 22] };
+    assert_eq!(told(vec![dport(), masked, elsewhere]), Closer);
+    // What is too long to be looked at takes the place of what was there.
+    let long = network(0, 20);
+    assert_eq!(told(vec![dport(), long.clone(), is(CmpOp::Eq, &[0, 22])]), Closer);
+    assert_eq!(told(vec![dport(), is(CmpOp::Eq, &[0, 22]), long]), Closer);
+    let ends_differ = Expr::Range { sreg: 0, negate: false, from: vec![0, 20], to: vec![1] };
+    assert_eq!(told(vec![dport(), ends_differ]), Closer);
+    let six = |len| vec![network(8, len), is(CmpOp::Eq, &[0x20; 16]), ACCEPT];
+    assert_eq!(told_of(Family::Ipv6, six(16)), Holds(Some(1), 2));
+    assert_eq!(told_of(Family::Ipv6, six(20)), Closer);
+}
+
+#[test]
+fn a_named_object_takes_a_closer_look_at_what_it_limits() {
+    // NFT_OBJECT_COUNTER 1, QUOTA 2, SYNPROXY 10
+    let object = |kind| Expr::Objref { kind, name: Some("o".into()), by_map: None };
+    let http = || [dport(), is(CmpOp::Eq, &[0, 80])];
+    for kind in [1, 2, 10] {
+        assert_eq!(told(vec![object(kind)]), Closer, "{kind}");
+    }
+    assert_eq!(told([vec![object(2)], http().to_vec()].concat()), Misses);
+    // It has answered in the server's place before the port is looked at.
+    assert_eq!(told([vec![object(10)], http().to_vec()].concat()), Closer);
 }
 
 #[test]
@@ -212,5 +259,9 @@ fn matches_of_x_tables_are_told_at_a_glance() {
     assert_eq!(xt(ports(MultiportWhich::Destination)), Holds(None, 1));
     assert_eq!(xt(ports(MultiportWhich::Source)), Closer);
     let iprange = Iprange { src: Some((1, 2, false)), dst: None };
-    assert_eq!(xt(XtMatch::Iprange(Box::new(iprange))), Closer);
+    let iprange = Expr::XtMatch(XtMatch::Iprange(Box::new(iprange)));
+    assert_eq!(told(vec![iprange.clone()]), Closer);
+    // The protocol does not tell of whom the range speaks, and another port tells that it misses.
+    assert_eq!(told(vec![iprange.clone(), header(any, 6, false, None)]), Closer);
+    assert_eq!(told(vec![iprange, header(any, 6, false, None), tcp((80, 80))]), Misses);
 }

@@ -39,12 +39,14 @@ impl<'a> Prepared<'a> {
         Prepared { set, addresses: OnceCell::new(), places: OnceCell::new() }
     }
 
-    /// The elements as source addresses of this family, if they are that and nothing else.
+    /// The elements as source addresses, if they are that and nothing else: the length of the key tells the family.
     fn addresses(&self, family: Family) -> Option<&AddrSet> {
-        let set = self.set;
-        let fits = set.key_len == family.bytes() && set.fields.len() < 2;
         let read = || {
-            let ranges = set.elements.iter().map(|element| match &element.key {
+            // A concatenation is compared field by field.
+            if self.set.fields.len() > 1 {
+                return None;
+            }
+            let ranges = self.set.elements.iter().map(|element| match &element.key {
                 // Some elements match by rate or history only.
                 _ if element.exprs.iter().any(decides) => None,
                 ElementKey::One(key) => Some((wide(key), wide(key))),
@@ -53,8 +55,7 @@ impl<'a> Prepared<'a> {
             });
             Some(AddrSet::of(family, ranges.collect::<Option<_>>()?))
         };
-        // The length of the key tells the family.
-        self.addresses.get_or_init(|| if fits { read() } else { None }).as_ref().filter(|_| fits)
+        self.addresses.get_or_init(read).as_ref()
     }
 
     fn places(&self) -> &Places<'a> {

@@ -111,20 +111,19 @@ impl Walk<'_> {
             XtMatch::Length { min, max, invert } => {
                 Var::Length(packet.family).between((*min).into(), (*max).into()).negated_if(*invert)
             }
-            XtMatch::Ttl { mode, value } if packet.discovery().is_some() => Cond::known(match mode {
-                0 => *value == u8::MAX,
-                1 => *value != u8::MAX,
-                2 => false,
-                _ => *value < u8::MAX,
-            }),
             XtMatch::Ttl { mode, value } => {
                 let value = u32::from(*value);
+                // A neighbour's question has the highest there is (RFC 4861 7.1).
+                let within = |first: u32, last: u32| match packet.discovery() {
+                    Some(_) => Cond::known((first..=last).contains(&u8::MAX.into())),
+                    None => Var::HopLimit.between(first, last),
+                };
                 // IPT_TTL_EQ, NE, LT, GT
                 match mode {
-                    0 => Var::HopLimit.between(value, value),
-                    1 => Var::HopLimit.between(value, value).negated_if(true),
-                    2 => Var::HopLimit.between(0, value.saturating_sub(1)),
-                    _ => Var::HopLimit.between(value + 1, u32::MAX),
+                    0 => within(value, value),
+                    1 => within(value, value).negated_if(true),
+                    2 => within(0, value.saturating_sub(1)),
+                    _ => within(value + 1, u32::MAX),
                 }
             }
             XtMatch::Tcpmss { invert, .. } if packet.phase == Phase::Ack => Cond::known(*invert),

@@ -1,9 +1,17 @@
 //! What rules that few load look at and change, form by form: nft(8), iptables-extensions(8), and the kernel's sources where
 //! they are named.
 
+mod bits;
 mod deeds;
+mod devices;
+mod discovery;
+mod flows;
+mod forks;
+mod ipsets;
 mod keys;
 mod matches;
+mod numbers;
+mod sets;
 
 use super::{Ports, Rules, walk};
 use crate::facts::*;
@@ -80,7 +88,10 @@ impl Host {
     }
 
     fn hit_of(&self, chains: Vec<Chain>) -> Hit {
-        let judged = self.judged(chains);
+        self.told(&self.judged(chains))
+    }
+
+    fn told(&self, judged: &PathVerdict) -> Hit {
         let full = |open: &[crate::judge::Open]| {
             let sets = open.iter().map(|o| &o.sources);
             AddrSet::all(self.path.family, sets).is_full()
