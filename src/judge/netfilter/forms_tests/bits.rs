@@ -99,6 +99,17 @@ fn what_is_made_of_a_value_that_is_not_known_is_in_doubt_for_the_same_reason() {
     assert_eq!(client.unknown[0].reason, "depends on the source address in a way that is not modelled");
 }
 
+#[test]
+fn what_a_mask_leaves_nothing_of_is_known_whatever_it_was() {
+    for load in [Expr::Meta { dreg: 0, key: MetaKey::Priority }, source(0, 4)] {
+        let of = |bits, op| v4().hit(Hook::Input, vec![load.clone(), bits, is(0, op, &[0, 0, 0, 1])]);
+        assert_eq!(of(mask([0; 4], [0, 0, 0, 1]), CmpOp::Eq), Everybody);
+        assert_eq!(of(mask([0; 4], [0; 4]), CmpOp::Gte), Nobody);
+    }
+    let priority = Expr::Meta { dreg: 0, key: MetaKey::Priority };
+    assert_eq!(v4().hit(Hook::Input, vec![priority, mask([0, 0, 0, 1], [0; 4]), is(0, CmpOp::Eq, &[0; 4])]), Unknown);
+}
+
 /// ip_tables.c: `(saddr & smsk) != src` is no match, so that an address outside of its own mask is nobody's.
 #[test]
 fn nobody_has_an_address_with_bits_outside_of_its_mask() {

@@ -63,6 +63,33 @@ fn a_port_in_a_set_is_one_of_its_protocol() {
     }
 }
 
+/// ip_set_hash_netiface.c: `src` asks for the interface by which the packet came, and of one that leaves there is none.
+#[test]
+fn a_member_may_name_the_interface_or_the_mark() {
+    let through = |name: &str| IpSetMember { interface: Some(name.into()), ..net("10.0.0.0/8") };
+    let iface = |name, side| hit(set(1, "hash:net,iface", vec![through(name)]), &[true, side]);
+    assert_eq!(iface("eth0", true), Hit::Some(nets(&["10.0.0.0/8"])));
+    assert_eq!(iface("eth1", true), Nobody);
+    assert_eq!(iface("eth0", false), Nobody);
+    let mark = |value| {
+        let member = IpSetMember { mark: Some(value), ..net("10.0.0.0/8") };
+        let marks = vec![Expr::XtTarget(XtTarget::Mark { mark: 5, mask: u32::MAX })];
+        hit_of(vec![set(1, "hash:ip,mark", vec![member])], vec![marks, within(1, &[true, true])])
+    };
+    assert_eq!(mark(5), Hit::Some(nets(&["10.0.0.0/8"])));
+    assert_eq!(mark(4), Nobody);
+}
+
+#[test]
+fn a_set_may_be_about_the_hosts_own_end() {
+    let members = |port| {
+        let own = IpSetMember { port: Some((port, port)), ..ssh(net("192.0.2.10/32")) };
+        vec![ssh(net("198.51.100.7/32")), own, ssh(net("203.0.113.0/24"))]
+    };
+    assert_eq!(hit(set(1, "hash:ip,port", members(22)), &[false, false]), Everybody);
+    assert_eq!(hit(set(1, "hash:ip,port", members(80)), &[false, false]), Nobody);
+}
+
 #[test]
 fn the_narrowest_net_that_holds_a_source_decides() {
     let left = Hit::Some(nets(&["10.0.0.0/8"]).minus(&nets(&["10.255.0.0/16"])));

@@ -97,6 +97,7 @@ fn no_packet_that_arrives_has_a_ttl_of_0() {
         (0, 255, Conditional),
         (1, 0, Everybody),
         (1, 64, Conditional),
+        (1, 255, Conditional),
         (2, 0, Nobody),
         (2, 1, Nobody),
         (2, 2, Conditional),
@@ -156,6 +157,14 @@ fn a_masked_number_is_decided_where_no_bit_of_it_is_left_or_none_can_be_so() {
     assert_eq!(ttl(&[(0xff, 0xff), (0xff, 0xff)], CmpOp::Eq, 0), Nobody);
     assert_eq!(ttl(&[(0xf0, 0x0f), (0x0f, 0)], CmpOp::Eq, 0x0f), Everybody);
     assert_eq!(ttl(&[(0xf0, 0x0f), (0x0f, 1)], CmpOp::Eq, 0x0e), Everybody);
+    assert_eq!(ttl(&[(0xff, 0x0f), (0xf0, 0)], CmpOp::Eq, 0x40), Conditional);
+    assert_eq!(ttl(&[(0xff, 0x0f), (0xf0, 0)], CmpOp::Eq, 0x4f), Nobody);
+    let long = BitwiseOp::MaskXor { mask: vec![0xff, 0xf0], xor: vec![0, 0] };
+    let long = Expr::Bitwise { sreg: 0, dreg: 0, len: 2, op: long };
+    let of =
+        |number: [u8; 2]| v4().hit(Hook::Input, vec![payload(Network, 2, 2), long.clone(), is(CmpOp::Eq, &number)]);
+    assert_eq!(of([0, 0x30]), Conditional);
+    assert_eq!(of([0, 0x31]), Nobody);
     // `ip6 version`
     let version = |number: u8| {
         let exprs = vec![payload(Network, 0, 1), mask(0xf0, 0), is(CmpOp::Eq, &[number << 4])];
