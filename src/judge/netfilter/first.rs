@@ -52,9 +52,10 @@ impl<'a> Shared<'a> {
         let mut shared = Shared::default();
         for expr in exprs {
             match expr {
-                Expr::XtMatch(XtMatch::Rate { name, text }) if name == "hashlimit" => {
-                    let table = text.split_once(NAMED).map_or("", |(_, table)| table);
-                    *shared.tables.entry(table).or_default() += 1;
+                Expr::XtMatch(XtMatch::Rate { text, .. }) => {
+                    if let Some((_, table)) = text.split_once(NAMED) {
+                        *shared.tables.entry(table).or_default() += 1;
+                    }
                 }
                 Expr::Dynset { set, exprs, .. } => {
                     let known = shared.filled.entry(set).or_insert(Some(exprs));
@@ -71,11 +72,11 @@ impl<'a> Shared<'a> {
 /// Whether the rule does something that the walk of a first connection has to follow, or has an answer for.
 pub fn remembers(expr: &Expr, rest: &[Expr]) -> bool {
     match expr {
-        Expr::XtMatch(XtMatch::History { name, .. }) if name == "recent" => true,
-        Expr::Limit { .. } | Expr::Quota { .. } | Expr::Connlimit { .. } => !rest.iter().all(is_neutral),
-        Expr::XtMatch(XtMatch::Rate { name, .. } | XtMatch::History { name, .. }) => {
-            matches!(name.as_str(), "limit" | "hashlimit" | "connlimit") && !rest.iter().all(is_neutral)
+        Expr::XtMatch(XtMatch::History { name, .. }) => name == "recent" || !rest.iter().all(is_neutral),
+        Expr::XtMatch(XtMatch::Rate { name, .. }) => {
+            matches!(name.as_str(), "limit" | "hashlimit") && !rest.iter().all(is_neutral)
         }
+        Expr::Limit { .. } | Expr::Quota { .. } | Expr::Connlimit { .. } => !rest.iter().all(is_neutral),
         _ => false,
     }
 }
@@ -91,7 +92,7 @@ impl<'a> Walk<'a> {
             Expr::XtMatch(XtMatch::Rate { name, text }) if name == "limit" => {
                 draw(packet, own, xt_burst(text, "--limit-burst")?).then_some(true)
             }
-            Expr::XtMatch(XtMatch::Rate { name, text }) if name == "hashlimit" => {
+            Expr::XtMatch(XtMatch::Rate { text, .. }) => {
                 let (words, table) = text.split_once(NAMED)?;
                 // Rules that name the same table draw on the same buckets.
                 if words.contains("<bytes>") || self.shared().tables.get(table) != Some(&1) {
@@ -117,7 +118,7 @@ impl<'a> Walk<'a> {
     /// Whether too much is to be remembered: every packet of the connection, those after the handshake too, changes a list that rules
     /// look into, or rules remember more than is followed.
     pub fn repeats(&self, packet: &Packet, expr: &Expr) -> bool {
-        if packet.notes.len() > NOTES {
+        if packet.notes.len() >= NOTES {
             return true;
         }
         let Some(own) = listed(expr).filter(|own| packet.phase != Phase::Syn && own.source == packet.inwards()) else {
@@ -150,7 +151,7 @@ impl<'a> Walk<'a> {
 
 fn listed(expr: &Expr) -> Option<Recent<'_>> {
     match expr {
-        Expr::XtMatch(XtMatch::History { name, text }) if name == "recent" => Recent::of(text),
+        Expr::XtMatch(XtMatch::History { text, .. }) => Recent::of(text),
         _ => None,
     }
 }

@@ -129,9 +129,9 @@ impl Packet {
         if self.discovery().is_some() { ICMPV6 } else { TCP }
     }
 
-    /// PACKET_HOST or PACKET_MULTICAST of linux/if_packet.h.
+    /// PACKET_HOST or PACKET_MULTICAST of linux/if_packet.h: the former is all that TCP answers.
     pub fn kind(&self) -> u8 {
-        if self.family == Family::Ipv6 && self.inwards() && self.address >> 120 == 0xff { 2 } else { 0 }
+        if self.phase == Phase::Solicit && self.address >> 120 == 0xff { 2 } else { 0 }
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::flow::{Doubt, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
 use super::rules::Rules;
+use super::stops::does_something;
 use super::walk::{End, Fate, Walk};
-use crate::facts::{AddrSet, Family, Hook, RouteKind, Table, TableFamily, number};
+use crate::facts::{AddrSet, Chain, Family, Hook, RouteKind, Table, TableFamily, number};
 use crate::judge::{Blame, Gate, Path, Symptom};
 
 /// Who else listens: where a diverted connection ends.
@@ -48,11 +49,9 @@ impl<'a> Hooks<'a> {
             fork.packet = Packet {
                 phase: Phase::SynAck,
                 iif: None,
-                oif: None,
                 mark: Some(0),
                 tracking: Tracking::None,
                 zone: 0,
-                rewritten: None,
                 ..fork.packet.clone()
             };
         }
@@ -118,12 +117,8 @@ impl<'a> Hooks<'a> {
             return;
         }
         let hooked = |t: &&&Table| {
-            t.family == TableFamily::Bridge
-                && t.chains.iter().any(|c| {
-                    c.base.is_some()
-                        && !(c.rules.is_empty()
-                            && c.base.as_ref().is_some_and(|b| b.policy == crate::facts::Policy::Accept))
-                })
+            let base = |c: &Chain| c.base.is_some() && does_something(c);
+            t.family == TableFamily::Bridge && !t.dormant && t.chains.iter().any(base)
         };
         let Some(table) = self.rules.tables.iter().find(hooked) else { return };
         let doubt = Doubt::unknown("rules of family bridge are not modelled");

@@ -99,7 +99,7 @@ fn widest(blocked: &[Blocked]) -> Option<Blame> {
 }
 
 fn about_neighbours(by: &Blame) -> Blame {
-    Blame { neighbours: true, respected: false, ..by.clone() }
+    Blame { neighbours: true, ..by.clone() }
 }
 
 /// The way of one neighbour's question and of its answer, in the way to ask that leads further. None where nobody asks.
@@ -128,8 +128,8 @@ pub fn asker(net: &Net, path: &Path, source: IpAddr) -> IpAddr {
     let gateways = routes.filter(|r| r.interfaces.contains(&path.ifindex)).filter_map(|r| r.gateway);
     // It asks from a link-local address, which only some routes tell.
     let mut known = gateways.filter(|g| link_local().contains(*g));
-    let any =
-        || (1..=2).map(|n| IpAddr::V6(Ipv6Addr::from(0xfe80 << 112 | n))).find(|a| on_link(net, path).contains(*a));
+    let some = |n| IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, n));
+    let any = || (1..=2).map(some).find(|a| on_link(net, path).contains(*a));
     known.next().or_else(any).unwrap_or(source)
 }
 
@@ -159,7 +159,7 @@ fn discovery<'a>(
 }
 
 fn link_local() -> AddrSet {
-    AddrSet::range(Family::Ipv6, 0xfe80 << 112, 0xfebf << 112 | u128::MAX >> 16)
+    AddrSet::range(Family::Ipv6, 0xfe80 << 112, (0xfec0 << 112) - 1)
 }
 
 /// Addresses that a neighbour may ask from: link-local ones, and those of the prefixes on the link.
@@ -184,7 +184,8 @@ fn prefixes(net: &Net, path: &Path) -> AddrSet {
 
 /// ff02::1:ffXX:XXXX (RFC 4291 2.7.1)
 fn solicited_node(address: u128) -> u128 {
-    0xff02 << 112 | 0x1_ff00_0000 | address & 0xff_ffff
+    const PREFIX: u128 = 0xff02 << 112 | 0x1_ff00_0000;
+    PREFIX | address & 0xff_ffff
 }
 
 #[cfg(test)]

@@ -82,7 +82,8 @@ impl Routes {
         match family {
             _ if self.is_own(address) => RTN_LOCAL,
             Family::Ipv4 if self.broadcast.contains_number(address) => RTN_BROADCAST,
-            Family::Ipv4 if address >> 24 == 0 || address == u128::from(u32::MAX) => RTN_BROADCAST,
+            // Since Linux 5.3 the rest of 0.0.0.0/8 is as any other (`ipv4_is_zeronet`).
+            Family::Ipv4 if address == 0 || address == u128::from(u32::MAX) => RTN_BROADCAST,
             Family::Ipv4 if address >> 28 == 0xe => RTN_MULTICAST,
             Family::Ipv6 if address >> 120 == 0xff => RTN_MULTICAST,
             _ => RTN_UNICAST,
@@ -102,7 +103,7 @@ impl Routes {
         match family {
             Family::Ipv4 => {
                 let mut broadcast = self.broadcast.clone();
-                broadcast.insert(0, 0x00ff_ffff);
+                broadcast.insert(0, 0);
                 broadcast.insert(u128::from(u32::MAX), u128::from(u32::MAX));
                 take(RTN_BROADCAST, broadcast);
                 take(RTN_MULTICAST, AddrSet::range(family, 0xe000_0000, 0xefff_ffff));

@@ -103,7 +103,7 @@ impl<'a> Rules<'a> {
     pub fn tracked(&self, family: Family) -> bool {
         let sees = |k: &&Known<'a>| k.table.family.sees(family);
         let any = || self.exprs(sees).any(needs_tracking);
-        *self.tracked[usize::from(family == Family::Ipv6)].get_or_init(any)
+        *self.tracked[family as usize].get_or_init(any)
     }
 
     /// Whether there is nat for them.

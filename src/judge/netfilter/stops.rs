@@ -6,7 +6,7 @@ use super::flow::{Doubt, Fork, Packet, Phase, Raised, Tracking, merge};
 use super::hooks::Hooks;
 use super::rules::Known;
 use super::walk::{End, Fate, Walk};
-use crate::facts::{AddrSet, Backend, ChainKind, Family, Hook, Policy, TableFamily};
+use crate::facts::{AddrSet, Backend, Chain, ChainKind, Family, Hook, Policy};
 use crate::judge::{Blame, Gate};
 
 /// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
@@ -48,7 +48,7 @@ impl<'a> Hooks<'a> {
             if table.dormant || !table.family.sees(family) {
                 continue;
             }
-            let of_device = matches!(hook, Hook::Ingress | Hook::Egress) || table.family == TableFamily::Netdev;
+            let of_device = matches!(hook, Hook::Ingress | Hook::Egress);
             if of_device && !base.devices.iter().any(|d| is_device(d, device)) {
                 continue;
             }
@@ -76,9 +76,9 @@ impl<'a> Hooks<'a> {
                 stops.push(stop);
             }
             let mut equal: Vec<_> = equal.iter().map(|(_, known)| *known).collect();
-            let legacy = equal.iter().position(|k| k.table.backend == Backend::Legacy && does_something(k));
+            let legacy = equal.iter().position(|k| k.table.backend == Backend::Legacy && does_something(k.chain));
             match legacy {
-                Some(at) if equal.iter().any(|k| k.table.backend != Backend::Legacy && does_something(k)) => {
+                Some(at) if equal.iter().filter(|k| does_something(k.chain)).count() > 1 => {
                     let legacy = equal.remove(at);
                     stops.push(Stop::Tie(legacy, equal));
                 }
@@ -109,8 +109,8 @@ impl<'a> Hooks<'a> {
     }
 }
 
-fn does_something(known: &Known<'_>) -> bool {
-    !known.chain.rules.is_empty() || known.chain.base.as_ref().is_some_and(|b| b.policy == Policy::Drop)
+pub fn does_something(chain: &Chain) -> bool {
+    !chain.rules.is_empty() || chain.base.as_ref().is_some_and(|b| b.policy == Policy::Drop)
 }
 
 fn pass_chain<'a>(walk: &mut Walk<'a>, hook: Hook, known: &'a Known<'a>, forks: Vec<Fork>) -> Vec<Fork> {
@@ -178,8 +178,8 @@ fn pass_tie<'a>(
                 }
                 walk.ends.push(End { sources: doubtful, fate: end.fate, doubts, by: end.by.clone() });
             }
-            end.sources.subtract(&differing);
-            if place == 0 && !end.sources.is_empty() {
+            if place == 0 {
+                end.sources.subtract(&differing);
                 walk.ends.push(end);
             }
         }

@@ -50,12 +50,9 @@ pub fn phase_name(phase: Phase) -> &'static str {
 impl Walk<'_> {
     /// Notes a rule that matches and decides nothing: one that counts or logs.
     pub fn note_idle(&mut self, fork: &Fork, eval: &Eval) {
-        if eval.hit.as_ref().is_none_or(|hit| !hit.is_empty()) && !fork.sources.is_empty() {
-            let maybe = !eval.doubts.is_empty();
-            self.note(fork, None, "goes on");
-            if let Some(met) = self.trace.as_mut().and_then(|trace| trace.last_mut()) {
-                met.maybe |= maybe;
-            }
+        self.note(fork, None, "goes on");
+        if let Some(met) = self.trace.as_mut().and_then(|trace| trace.last_mut()) {
+            met.maybe |= !eval.doubts.is_empty();
         }
     }
 

@@ -70,14 +70,13 @@ impl Partly {
 
 /// Four bytes of the packet, counted from its IP header; None where the packet may be shorter.
 fn load(packet: &Packet, at: u32) -> Option<Partly> {
-    let mut number = Partly { value: 0, known: 0 };
-    for offset in 0..4 {
-        let (value, known) = match header(packet, at.checked_add(offset)?)? {
+    let (mut value, mut known) = ([0; 4], [0; 4]);
+    for (offset, (value, known)) in (0..).zip(value.iter_mut().zip(&mut known)) {
+        (*value, *known) = match header(packet, at.checked_add(offset)?)? {
             Some(Byte::Const(byte)) => (byte, 0xff),
             Some(Byte::Source { mask, xor, .. } | Byte::Var { mask, xor, .. }) => (xor & !mask, !mask),
             _ => (0, 0),
         };
-        number = Partly { value: number.value << 8 | u32::from(value), known: number.known << 8 | u32::from(known) };
     }
-    Some(number)
+    Some(Partly { value: u32::from_be_bytes(value), known: u32::from_be_bytes(known) })
 }
