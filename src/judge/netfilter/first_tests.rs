@@ -10,8 +10,12 @@ const DROP: Expr = Expr::Verdict(Verdict::Drop);
 
 /// The rules in a chain on the input hook that drops what is left.
 fn judged(rules: Vec<Vec<Expr>>, sets: Vec<Set>) -> PathVerdict {
+    judged_of(vec![filter(Hook::Input, Policy::Drop, rules)], sets)
+}
+
+fn judged_of(chains: Vec<Chain>, sets: Vec<Set>) -> PathVerdict {
     let snapshot = healthy();
-    let table = table(vec![filter(Hook::Input, Policy::Drop, rules)], sets);
+    let table = table(chains, sets);
     let path = Path {
         family: Family::Ipv4,
         interface: "eth0".into(),
@@ -183,4 +187,95 @@ fn the_gates_behind_take_from_what_a_first_connection_gets() {
     let first = open.first.as_ref().unwrap();
     assert_eq!(first.admitted, open.sources.minus(&net("11.0.0.0/8")));
     assert!(first.blocked.is_empty());
+}
+
+/// With a chain `called`, which rules call.
+fn of_calls(rules: Vec<Vec<Expr>>, called: Vec<Vec<Expr>>) -> Option<bool> {
+    let base = filter(Hook::Input, Policy::Drop, after_established(rules));
+    let called = Chain { name: "called".into(), base: None, ..filter(Hook::Input, Policy::Accept, called) };
+    first(&judged_of(vec![base, called], Vec::new()))
+}
+
+/// xt_limit's own burst is 5.
+#[test]
+fn a_limit_that_the_same_packet_meets_again_is_drawn_on_again() {
+    let call = || vec![Expr::Verdict(Verdict::Jump("called".into()))];
+    let calls = |times: usize, text: &str| {
+        let rules = [vec![call(); times], vec![vec![ACCEPT]]].concat();
+        of_calls(rules, vec![vec![rate("limit", text), Expr::Verdict(Verdict::Return)], vec![DROP]])
+    };
+    assert_eq!(calls(5, "--limit 1/hour"), Some(true));
+    assert_eq!(calls(6, "--limit 1/hour"), None);
+    assert_eq!(calls(2, "--limit 1/hour --limit-burst 2"), Some(true));
+    assert_eq!(calls(2, "--limit 1/hour --limit-burst 1"), None);
+}
+
+#[test]
+fn what_rules_remember_is_followed_up_to_a_bound() {
+    let limit = || rate("limit", "--limit 1/hour");
+    let nothing = || Expr::XtTarget(XtTarget::Mark { mark: 0, mask: 0 });
+    let after = |many: usize, rule: Vec<Expr>| of([vec![rule; many], vec![vec![limit(), ACCEPT]]].concat());
+    assert_eq!(after(255, vec![limit(), nothing()]), Some(true));
+    assert_eq!(after(256, vec![limit(), nothing()]), None);
+    // Limits that decide nothing are not followed.
+    assert_eq!(after(300, vec![limit(), Expr::Counter]), Some(true));
+    assert_eq!(after(300, vec![self::limit(false, "1/hour burst 2 packets"), Expr::Counter]), Some(true));
+}
+
+#[test]
+fn a_list_into_which_no_rule_looks_may_grow_with_every_packet() {
+    let limited = vec![rate("limit", "--limit 1/hour"), ACCEPT];
+    let mut rules = after_established(vec![limited]);
+    rules.insert(0, vec![recent("--set"), Expr::Counter]);
+    assert_eq!(first(&judged(rules.clone(), Vec::new())), Some(true));
+    // One that looks is in another chain, but it looks into the same list.
+    let aside = Chain {
+        name: "aside".into(),
+        base: None,
+        ..filter(Hook::Input, Policy::Accept, vec![vec![recent("--rcheck")]])
+    };
+    let looked = judged_of(vec![filter(Hook::Input, Policy::Drop, rules), aside], Vec::new());
+    assert_eq!(first(&looked), None);
+}
+
+/// xt_recent.c, `recent_mt`.
+#[test]
+fn a_client_is_removed_from_a_list_and_not_found_in_it_then() {
+    let after_set = |rules: Vec<Vec<Expr>>| of([vec![vec![recent("--set")]], rules, vec![vec![ACCEPT]]].concat());
+    assert_eq!(after_set(vec![vec![recent("--rcheck"), DROP]]), Some(false));
+    assert_eq!(after_set(vec![vec![recent("--remove"), DROP]]), Some(false));
+    assert_eq!(after_set(vec![vec![recent("! --remove"), DROP], vec![recent("--rcheck"), DROP]]), Some(true));
+}
+
+#[test]
+fn setting_the_servers_own_address_matches_and_tells_nothing_of_the_client() {
+    let own = |words: &str| history("recent", &format!("{words} --name s --rdest"));
+    let limit = || rate("limit", "--limit 1/hour");
+    assert_eq!(of(vec![vec![limit(), own("--set"), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![own("! --set"), DROP], vec![limit(), ACCEPT]]), Some(true));
+    assert_eq!(of(vec![vec![own("--set")], vec![recent("--rcheck"), DROP], vec![limit(), ACCEPT]]), Some(true));
+}
+
+#[test]
+fn an_element_that_another_rule_looks_up_is_drawn_on_by_that_one_too() {
+    let over = limit(true, "1/hour burst 2 packets");
+    let element = || fixture::set("m", 4, Vec::new());
+    let source = || Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 };
+    let update = Expr::Dynset { set: "m".into(), key: 0, data: None, op: 1, negate: false, exprs: vec![over] };
+    let guard = || vec![vec![source(), update.clone(), DROP], vec![ACCEPT]];
+    let look = |set: &str| vec![source(), Expr::Lookup { set: set.into(), sreg: 0, dreg: None, negate: false }];
+    let with = |rule: Vec<Expr>| {
+        let rules = [vec![rule], guard()].concat();
+        first(&judged(after_established(rules), vec![element(), fixture::set("n", 4, Vec::new())]))
+    };
+    assert_eq!(with(look("n")), Some(true));
+    assert_eq!(with(look("m")), None);
+}
+
+#[test]
+fn a_quota_holds_for_the_handshake_where_more_is_left_than_that_can_have() {
+    const HANDSHAKE: u64 = 1 << 16;
+    let left = |bytes: u64| of(vec![vec![Expr::Quota { over: false, bytes: 9 + bytes, consumed: 9 }, ACCEPT]]);
+    assert_eq!(left(HANDSHAKE), None);
+    assert_eq!(left(HANDSHAKE + 1), Some(true));
 }

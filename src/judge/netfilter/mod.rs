@@ -8,30 +8,48 @@ mod act;
 mod bytes;
 mod cond;
 mod digest;
+#[cfg(test)]
+mod ends_tests;
 mod first;
 #[cfg(test)]
 mod first_tests;
 mod flow;
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod forms_tests;
 mod glance;
 #[cfg(test)]
 mod glance_tests;
 mod hooks;
+#[cfg(test)]
+mod hooks_tests;
 mod ipset;
 mod load;
 mod lookup;
 mod neighbours;
 #[cfg(test)]
+mod neighbours_tests;
+#[cfg(test)]
 mod packet_tests;
 mod route;
+#[cfg(test)]
+mod route_tests;
 mod rules;
+#[cfg(test)]
+mod rules_tests;
 mod scan;
 mod stops;
 #[cfg(test)]
+mod stops_tests;
+#[cfg(test)]
 mod tests;
 mod trace;
+#[cfg(test)]
+mod trace_tests;
 mod u32;
+#[cfg(test)]
+mod u32_tests;
 mod walk;
 mod xt;
 

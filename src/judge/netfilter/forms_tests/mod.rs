@@ -18,12 +18,12 @@ use crate::facts::*;
 use crate::judge::fixture::{self, healthy, ip};
 use crate::judge::{Path, PathVerdict, Symptom};
 
-const DROP: Expr = Expr::Verdict(Verdict::Drop);
-const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
+pub(super) const DROP: Expr = Expr::Verdict(Verdict::Drop);
+pub(super) const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
 
 /// Whom a rule matches that drops what it matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Hit {
+pub(super) enum Hit {
     Everybody,
     Nobody,
     Some(AddrSet),
@@ -33,13 +33,13 @@ enum Hit {
 use Hit::{Conditional, Everybody, Nobody, Unknown};
 
 #[derive(Clone)]
-struct Host {
-    net: Net,
-    path: Path,
+pub(super) struct Host {
+    pub net: Net,
+    pub path: Path,
 }
 
 /// With a second interface, to which the sources in 10.0.0.0/8 and 2001:db8:a::/48 are routed.
-fn host(family: Family) -> Host {
+pub(super) fn host(family: Family) -> Host {
     let mut net = healthy().net;
     let Seen::Present(links) = &mut net.links else { unreachable!() };
     let eth1 = Link { index: 3, name: "eth1".into(), ..links[0].clone() };
@@ -53,11 +53,11 @@ fn host(family: Family) -> Host {
     Host { net, path: Path { family, interface: "eth0".into(), ifindex: 2, address, port: 22 } }
 }
 
-fn v4() -> Host {
+pub(super) fn v4() -> Host {
     host(Family::Ipv4)
 }
 
-fn behind_eth1() -> AddrSet {
+pub(super) fn behind_eth1() -> AddrSet {
     AddrSet::net("10.0.0.0/8".parse().unwrap())
 }
 
@@ -75,19 +75,19 @@ fn asked_by_the_wrong_door(family: Family) -> Host {
     host
 }
 
-fn chain(hook: Hook, kind: ChainKind, priority: i32, rules: Vec<Vec<Expr>>) -> Chain {
+pub(super) fn chain(hook: Hook, kind: ChainKind, priority: i32, rules: Vec<Vec<Expr>>) -> Chain {
     let base = BaseChain { hook, kind, priority, policy: Policy::Accept, devices: Vec::new() };
     let chain = fixture::filter(hook, Policy::Accept, rules);
     Chain { name: format!("{hook:?} {priority}"), base: Some(base), ..chain }
 }
 
 impl Host {
-    fn judged(&self, chains: Vec<Chain>) -> PathVerdict {
+    pub(super) fn judged(&self, chains: Vec<Chain>) -> PathVerdict {
         let firewall = fixture::nft(vec![fixture::table(chains, Vec::new())]);
         walk(&firewall, &self.net, &self.path, &[], &Ports::default())
     }
 
-    fn hit_of(&self, chains: Vec<Chain>) -> Hit {
+    pub(super) fn hit_of(&self, chains: Vec<Chain>) -> Hit {
         self.told(&self.judged(chains))
     }
 
@@ -106,12 +106,12 @@ impl Host {
         }
     }
 
-    fn hit(&self, hook: Hook, mut exprs: Vec<Expr>) -> Hit {
+    pub(super) fn hit(&self, hook: Hook, mut exprs: Vec<Expr>) -> Hit {
         exprs.push(DROP);
         self.hit_of(vec![chain(hook, ChainKind::Filter, 0, vec![exprs])])
     }
 
-    fn xt(&self, hook: Hook, found: XtMatch) -> Hit {
+    pub(super) fn xt(&self, hook: Hook, found: XtMatch) -> Hit {
         self.hit(hook, vec![Expr::XtMatch(found)])
     }
 
@@ -123,11 +123,11 @@ impl Host {
     }
 }
 
-fn meta(key: MetaKey, value: &[u8]) -> Vec<Expr> {
+pub(super) fn meta(key: MetaKey, value: &[u8]) -> Vec<Expr> {
     vec![Expr::Meta { dreg: 0, key }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: value.to_vec() }]
 }
 
-fn meta_number(key: MetaKey, value: u32) -> Vec<Expr> {
+pub(super) fn meta_number(key: MetaKey, value: u32) -> Vec<Expr> {
     meta(key, &value.to_ne_bytes())
 }
 
@@ -135,7 +135,7 @@ fn fib(flags: u32, result: FibResult, value: &[u8]) -> Vec<Expr> {
     vec![Expr::Fib { dreg: 0, flags, result }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: value.to_vec() }]
 }
 
-fn immediate(dreg: Reg, data: &[u8]) -> Expr {
+pub(super) fn immediate(dreg: Reg, data: &[u8]) -> Expr {
     Expr::Immediate { dreg, data: data.to_vec() }
 }
 
