@@ -28,3 +28,35 @@ fn an_address_of_another_interface_is_not_made_local_by_the_second_one_of_this()
         assert_eq!(is(RTN_LOCAL), Nobody);
     }
 }
+
+/// The address that the packet is sent to is the interface's own; by whom it was sent on is not known, nor to whom it is.
+#[test]
+fn the_link_layer_address_of_the_next_router_is_not_known() {
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    let mut host = v4();
+    let Seen::Present(links) = &mut host.net.links else { unreachable!() };
+    links.iter_mut().for_each(|link| link.mac = Some(OWN));
+    let of = |hook, offset, family| {
+        let load = Expr::Payload { dreg: 0, base: PayloadBase::Link, offset, len: 6 };
+        let rule = vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: OWN.to_vec() }, DROP];
+        let mut chain = chain(hook, ChainKind::Filter, 0, vec![rule]);
+        if family == TableFamily::Netdev {
+            chain.base.as_mut().unwrap().devices.extend(["eth0".into(), "eth1".into()]);
+        }
+        let table = Table { family, ..fixture::table(vec![chain], Vec::new()) };
+        host.told(&walk(&fixture::nft(vec![table]), &host.net, &host.path, &[], &Ports::default()))
+    };
+    assert_eq!(of(Hook::Input, 0, TableFamily::Inet), Everybody);
+    assert_eq!(of(Hook::Input, 6, TableFamily::Inet), Unknown);
+    assert_eq!(of(Hook::Egress, 0, TableFamily::Netdev), Unknown);
+    assert_eq!(of(Hook::Egress, 6, TableFamily::Netdev), Unknown);
+}
+
+#[test]
+fn the_type_of_a_source_is_told_by_the_routes() {
+    let is = |kind: u32| v4().hit(Hook::Input, fib(fib_flags::SADDR, FibResult::AddrType, &kind.to_ne_bytes()));
+    assert_eq!(is(RTN_LOCAL), Hit::Some(AddrSet::single(v4().path.address)));
+    let multicast = AddrSet::net("224.0.0.0/4".parse().unwrap());
+    const RTN_MULTICAST: u32 = 5;
+    assert_eq!(is(RTN_MULTICAST), Hit::Some(multicast));
+}

@@ -2,11 +2,13 @@
 
 use super::*;
 
+const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
 /// Whom a rule keeps from finding the host that drops what it matches.
 fn lost(hook: Hook, exprs: Vec<Expr>) -> Hit {
     let mut host = host(Family::Ipv6);
     let Seen::Present(links) = &mut host.net.links else { unreachable!() };
-    links[0].arp = true;
+    (links[0].arp, links[0].mac) = (true, Some(OWN));
     let chain = chain(hook, ChainKind::Filter, 0, vec![[exprs, vec![DROP]].concat()]);
     let firewall = fixture::nft(vec![fixture::table(vec![chain], Vec::new())]);
     let found = Rules::of(&firewall).neighbours(&host.net, &host.path);
@@ -61,4 +63,13 @@ fn a_neighbours_question_and_the_answer_to_it_have_a_type_of_their_own() {
         assert_eq!(icmp6(hook, other, (0, 255), false), Nobody);
         assert_eq!(icmp6(hook, other, (0, 255), true), Everybody);
     }
+}
+
+/// The first question goes to a multicast address of the link (RFC 2464 7), a later one to the interface's own.
+#[test]
+fn not_every_question_is_sent_to_the_interfaces_own_link_layer_address() {
+    let load = Expr::Payload { dreg: 0, base: PayloadBase::Link, offset: 0, len: 6 };
+    let to = |op| lost(Hook::Input, vec![load.clone(), Expr::Cmp { sreg: 0, op, data: OWN.to_vec() }]);
+    assert_eq!(to(CmpOp::Eq), Unknown);
+    assert_eq!(to(CmpOp::Neq), Nobody, "one that has found it before is answered");
 }

@@ -112,6 +112,39 @@ fn each_direction_of_a_flow_has_the_clients_port_at_its_own_end() {
     }
 }
 
+/// nft_ct_set_eval does nothing where the packet has no entry.
+#[test]
+fn a_flow_is_marked_once_there_is_one() {
+    let sets = |load: Expr| vec![load, Expr::CtSet { sreg: 0, key: CtKey::Mark, dir: None }];
+    let five = || sets(immediate(0, &5u32.to_ne_bytes()));
+    let is = |mark: u32| ct(CtKey::Mark, None, &mark.to_ne_bytes());
+    assert_eq!(v4().then(Hook::Prerouting, vec![five()], is(5)), Everybody);
+    assert_eq!(v4().then(Hook::Prerouting, vec![five()], is(0)), Nobody);
+    let priority = Expr::Meta { dreg: 0, key: MetaKey::Priority };
+    assert_eq!(v4().then(Hook::Prerouting, vec![sets(priority)], is(5)), Unknown);
+    for (mark, due) in [(0, Everybody), (5, Nobody)] {
+        let input = chain(Hook::Input, ChainKind::Filter, 0, vec![drops(vec![is(mark)])]);
+        assert_eq!(v4().hit_of(vec![raw(vec![five()]), input]), due, "{mark}");
+    }
+}
+
+/// xt_conntrack.c: one of the bits asked for is enough.
+#[test]
+fn the_status_is_that_of_the_flow_when_the_packet_comes() {
+    const SEEN_REPLY: u16 = 2;
+    const EXPECTED: u16 = 1;
+    let of = |set: u8, wanted, invert| {
+        let found = Conntrack { status: Some((wanted, invert)), ..Conntrack::default() };
+        v4().hit(Hook::Input, [flags(set), vec![Expr::XtMatch(XtMatch::Conntrack(Box::new(found)))]].concat())
+    };
+    for (invert, holds, misses) in [(false, Everybody, Nobody), (true, Nobody, Everybody)] {
+        assert_eq!(of(SYN, SEEN_REPLY, invert), misses);
+        assert_eq!(of(ACK, SEEN_REPLY, invert), holds);
+        assert_eq!(of(ACK, SEEN_REPLY | EXPECTED, invert), holds);
+        assert_eq!(of(ACK, EXPECTED, invert), misses);
+    }
+}
+
 /// nf_ct_tmpl_alloc: x_tables reads the template as it reads an entry, and nf_tables nothing but its state.
 #[test]
 fn a_template_is_new_and_bears_no_mark() {

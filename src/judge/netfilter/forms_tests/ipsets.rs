@@ -81,6 +81,20 @@ fn a_member_may_name_the_interface_or_the_mark() {
 }
 
 #[test]
+fn a_member_with_a_link_layer_address_is_nobody_where_there_are_none() {
+    let member = IpSetMember { mac: Some([2, 0, 0, 0, 0, 9]), ..net("10.0.0.0/8") };
+    let nft = |rules| fixture::nft(vec![fixture::table(vec![chain(Hook::Input, ChainKind::Filter, 0, rules)], vec![])]);
+    let sets = Seen::Present(vec![set(1, "hash:ip,mac", vec![member])]);
+    let firewall = Firewall { ipsets: sets, ..nft(vec![within(1, &[true, true])]) };
+    let judged = |host: &Host| walk(&firewall, &host.net, &host.path, &[], &Ports::default());
+    let mut host = v4();
+    assert_eq!(judged(&host).unknown[0].sources, nets(&["10.0.0.0/8"]));
+    let Seen::Present(links) = &mut host.net.links else { unreachable!() };
+    links[0].kind = 65534;
+    assert!(judged(&host).admitted.is_full());
+}
+
+#[test]
 fn a_set_may_be_about_the_hosts_own_end() {
     let members = |port| {
         let own = IpSetMember { port: Some((port, port)), ..ssh(net("192.0.2.10/32")) };

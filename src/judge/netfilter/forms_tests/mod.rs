@@ -9,8 +9,10 @@ mod flows;
 mod forks;
 mod ipsets;
 mod keys;
+mod loads;
 mod matches;
 mod numbers;
+mod objects;
 mod sets;
 
 use super::{Ports, Rules, walk};

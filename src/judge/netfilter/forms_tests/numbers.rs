@@ -159,6 +159,8 @@ fn a_masked_number_is_decided_where_no_bit_of_it_is_left_or_none_can_be_so() {
     assert_eq!(ttl(&[(0xf0, 0x0f), (0x0f, 1)], CmpOp::Eq, 0x0e), Everybody);
     assert_eq!(ttl(&[(0xff, 0x0f), (0xf0, 0)], CmpOp::Eq, 0x40), Conditional);
     assert_eq!(ttl(&[(0xff, 0x0f), (0xf0, 0)], CmpOp::Eq, 0x4f), Nobody);
+    assert_eq!(ttl(&[(0xf0, 0), (0x3f, 0)], CmpOp::Eq, 0x30), Conditional);
+    assert_eq!(ttl(&[(0xf0, 0), (0x3f, 0)], CmpOp::Eq, 0x40), Nobody);
     let long = BitwiseOp::MaskXor { mask: vec![0xff, 0xf0], xor: vec![0, 0] };
     let long = Expr::Bitwise { sreg: 0, dreg: 0, len: 2, op: long };
     let of =
@@ -174,6 +176,15 @@ fn a_masked_number_is_decided_where_no_bit_of_it_is_left_or_none_can_be_so() {
     assert_eq!(version(4), Nobody);
     let class = vec![payload(Network, 0, 1), is(CmpOp::Eq, &[0x60])];
     assert_eq!(host(Family::Ipv6).hit(Hook::Input, class), Conditional);
+}
+
+/// A handshake's packets have no IP options and come whole: clients set DF.
+#[test]
+fn what_every_packet_of_a_handshake_has_in_its_ip_header_is_decided() {
+    for (offset, own, other) in [(0, 0x45, 0x46), (6, 0x40, 0x20), (7, 0, 1), (9, 6, 17)] {
+        let of = |byte| v4().hit(Hook::Input, vec![payload(Network, offset, 1), is(CmpOp::Eq, &[byte])]);
+        assert_eq!((of(own), of(other)), (Everybody, Nobody), "{offset}");
+    }
 }
 
 /// Nothing is acknowledged yet; what the client's later packets acknowledge is the kernel's choice.
