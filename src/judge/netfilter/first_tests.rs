@@ -248,6 +248,20 @@ fn a_client_is_removed_from_a_list_and_not_found_in_it_then() {
 }
 
 #[test]
+fn a_client_that_is_found_is_noted_again_by_an_update_and_by_no_mere_look() {
+    let after = |look: &str, hits: u32| {
+        let drops = vec![recent(&format!("--rcheck --hitcount {hits}")), DROP];
+        of(vec![vec![recent("--set")], vec![recent(look)], drops, vec![ACCEPT]])
+    };
+    assert_eq!(after("--update", 2), Some(false));
+    assert_eq!(after("--update", 3), Some(true));
+    assert_eq!(after("--rcheck", 2), Some(true));
+    // It matches where the client has come less often, and notes it then.
+    assert_eq!(after("! --update --hitcount 2", 2), Some(false));
+    assert_eq!(after("! --update --hitcount 1", 2), Some(true));
+}
+
+#[test]
 fn setting_the_servers_own_address_matches_and_tells_nothing_of_the_client() {
     let own = |words: &str| history("recent", &format!("{words} --name s --rdest"));
     let limit = || rate("limit", "--limit 1/hour");

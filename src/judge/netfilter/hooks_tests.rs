@@ -142,6 +142,30 @@ fn tracking_follows_what_it_has_seen_of_a_handshake() {
     let zoned = || filter(Hook::Output, RAW, vec![zone.clone()]);
     assert_eq!(of(zoned(), Hook::Output, SYN | ACK, INVALID), Everybody);
     assert_eq!(of(zoned(), Hook::Input, ACK, INVALID), Everybody);
+    // A zone is that of the packet for which it was set, and not its flow's.
+    let asked = || filter(Hook::Prerouting, RAW, vec![zone.clone()]);
+    assert_eq!(of(asked(), Hook::Output, SYN | ACK, INVALID), Everybody);
+    let both = filter(Hook::Input, 0, vec![[flags(ACK), state(INVALID)].concat()]);
+    assert_eq!(v4().hit_of(vec![asked(), zoned(), both]), Nobody);
+}
+
+#[test]
+fn a_route_that_leads_nowhere_is_named_by_its_kind() {
+    for (kind, due) in [
+        (RouteKind::Blackhole, "a blackhole route leads back to the source"),
+        (RouteKind::Unreachable, "an unreachable route leads back to the source"),
+        (RouteKind::Prohibit, "a prohibit route leads back to the source"),
+    ] {
+        let mut host = v4();
+        let Seen::Present(routes) = &mut host.net.routes else { unreachable!() };
+        let destination = "198.51.100.0/24".parse().unwrap();
+        routes.push(Route { kind, destination, ..routes[0].clone() });
+        let judged = host.judged(Vec::new());
+        let [blocked] = &judged.blocked[..] else { panic!("{judged:?}") };
+        assert_eq!(blocked.sources, AddrSet::net(destination));
+        assert_eq!((blocked.by.gate, &*blocked.by.place), (Gate::Route, "the routes"));
+        assert_eq!(blocked.by.rule.as_ref().unwrap().to_string(), due);
+    }
 }
 
 fn bridge(driver: Option<&str>, table: Table) -> Hit {

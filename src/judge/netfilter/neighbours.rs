@@ -184,7 +184,7 @@ fn prefixes(net: &Net, path: &Path) -> AddrSet {
 
 /// ff02::1:ffXX:XXXX (RFC 4291 2.7.1)
 fn solicited_node(address: u128) -> u128 {
-    const PREFIX: u128 = 0xff02 << 112 | 0x1_ff00_0000;
+    const PREFIX: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
     PREFIX | address & 0xff_ffff
 }
 

@@ -69,6 +69,7 @@ fn the_first_address_of_an_ipv6_prefix_on_a_link_is_any_of_its_routers() {
         (MAIN, RouteKind::Unicast, "2001:db8:2::/64", Some("fe80::1")),
         (MAIN, RouteKind::Unicast, "2001:db8:3::/126", None),
         (MAIN, RouteKind::Unicast, "2001:db8:4::/127", None),
+        (LOCAL, RouteKind::Anycast, "2001:db8:5::5/128", None),
         (MAIN, RouteKind::Unicast, "198.51.100.0/24", None),
     ]);
     for (address, due) in [
@@ -77,8 +78,39 @@ fn the_first_address_of_an_ipv6_prefix_on_a_link_is_any_of_its_routers() {
         ("2001:db8:2::", RTN_UNICAST),
         ("2001:db8:3::", RTN_ANYCAST),
         ("2001:db8:4::", RTN_UNICAST),
+        ("2001:db8:5::5", RTN_ANYCAST),
+        ("2001:db8:5::6", RTN_UNICAST),
         ("198.51.100.0", RTN_UNICAST),
     ] {
         assert_eq!(source_type(&Routes::of(&net, Family::of(ip(address))), address), due, "{address}");
     }
+}
+
+/// A redirect leads to an address that others can reach, if there is one.
+#[test]
+fn the_first_address_of_an_interface_is_its_first_global_one_of_the_family() {
+    let of = |address: &str, interface, global| Address {
+        interface,
+        address: ip(address),
+        prefix: 64,
+        global,
+        tentative: false,
+    };
+    let addresses = vec![
+        of("192.0.2.9", 3, true),
+        of("169.254.0.1", 2, false),
+        of("fe80::5", 2, false),
+        of("2001:db8::10", 2, true),
+        of("192.0.2.10", 2, true),
+        of("192.0.2.11", 2, true),
+        of("fe80::6", 3, false),
+    ];
+    let net = Net { addresses: Seen::Present(addresses), ..healthy().net };
+    let first =
+        |interface, family: Family| first_address(&net, interface, family).map(|n| family.address(n).to_string());
+    assert_eq!(first(2, Family::Ipv4).as_deref(), Some("192.0.2.10"));
+    assert_eq!(first(2, Family::Ipv6).as_deref(), Some("2001:db8::10"));
+    assert_eq!(first(3, Family::Ipv4).as_deref(), Some("192.0.2.9"));
+    assert_eq!(first(3, Family::Ipv6).as_deref(), Some("fe80::6"));
+    assert_eq!(first(4, Family::Ipv4), None);
 }
