@@ -107,6 +107,17 @@ const CASES: &[Case] = &[
         shut: &[],
     },
     Case {
+        name: "a port that is rewritten without nat",
+        scripts: &[(
+            "nft",
+            "table inet p { chain x { type filter hook prerouting priority -310; tcp dport 22 tcp dport set 2222; }; }",
+        )],
+        sources: &[],
+        plan: &["accept tcp to port 22 by eth0 before rule 1 of inet p x"],
+        open: &[FOUR, SIX],
+        shut: &[],
+    },
+    Case {
         name: "established connections only: the client's ACK is what is dropped",
         scripts: &[(
             "nft",

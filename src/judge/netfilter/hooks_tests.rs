@@ -5,7 +5,8 @@ use super::forms_tests::{DROP, Hit, Host, behind_eth1, chain, host, immediate, m
 use super::{Ports, walk};
 use crate::facts::*;
 use crate::judge::fixture::{self, ip};
-use crate::judge::{Gate, PathVerdict, Symptom};
+use crate::judge::{Gate, PathVerdict, Symptom, judge};
+use crate::plan::{Decision, plan, words};
 
 const RAW: i32 = -300;
 
@@ -109,6 +110,20 @@ fn an_answer_from_elsewhere_is_blamed_on_the_rule_that_led_the_question_there() 
     assert_eq!((&*blocked.by.place, blocked.by.position), ("inet t Prerouting -310", Some(2)));
     let back = filter(Hook::Output, 0, vec![rewritten(transport(0, &2222u16.to_be_bytes()), 0, 22)]);
     assert!(with_ssh_on_2222(vec![filter(Hook::Prerouting, -310, vec![there]), back]).admitted.is_full());
+}
+
+#[test]
+fn a_question_that_is_led_to_another_port_of_sshd_is_kept_from_that() {
+    let listener = fixture::listener;
+    let listeners = vec![listener("0.0.0.0", 22), listener("::", 22), listener("0.0.0.0", 2222), listener("::", 2222)];
+    let there = filter(Hook::Prerouting, -310, vec![vec![Expr::Counter], rewritten(transport(2, &[0, 22]), 2, 2222)]);
+    let firewall = fixture::nft(vec![fixture::table(vec![there], Vec::new())]);
+    let snapshot = Snapshot { firewall, listeners: Seen::Present(listeners), ..fixture::healthy() };
+    let policy = crate::policy::Policy::default();
+    let judgement = judge(&policy, &snapshot);
+    assert_eq!(judgement.verdict, crate::judge::Verdict::Blocked, "{}", judgement.sentence);
+    let Decision::Repair(plan) = plan(&policy, &snapshot, &judgement, "x") else { panic!("no plan") };
+    assert_eq!(words(&plan.steps), ["accept tcp to port 22 by eth0 before rule 2 of inet t Prerouting -310"]);
 }
 
 #[test]
