@@ -131,6 +131,10 @@ pub const LINES: &[Line] = &[
     line!("a range of addresses, inverted", [NFT "in: ip saddr != 198.51.100.1-198.51.100.99 drop"], A: Open(22), B: Silent),
     line!("a mask with holes", [NFT "in: ip saddr & 255.255.15.255 == 198.51.4.7 drop"], A: Silent, B: Open(22)),
     line!("the length of an IPv6 packet counts its header", [NFT "in: meta length 80 drop"], SIX: Silent, A: Open(22); conditional "length"),
+    line!("a length that no packet of a handshake has", [NFT "in: meta length 30 drop; meta length 1500 drop; ip length != 40-64 drop"], A: Open(22), SIX: Open(22)),
+    line!("what comes after a number counts", [NFT "in: meta nfproto ipv4 @nh,64,16 <= 0xff05 drop"], A: Silent, SIX: Open(22); conditional "TTL"),
+    line!("what comes after a number that is below its bound does not", [NFT "in: meta nfproto ipv4 @nh,64,16 >= 0x0007 drop"], A: Silent, SIX: Open(22)),
+    line!("the version in IPv6's header", [NFT "in: ip6 version 6 drop"], SIX: Silent, A: Open(22)),
     line!("a payload statement rewrites the port", [NFT "table inet p { chain x { type filter hook prerouting priority -310; ip saddr 198.51.100.7 tcp dport 22 tcp dport set 2222; }; }
          table inet t { chain x { type filter hook input priority 0; tcp dport 2222 drop; }; }"], A: Silent, B: Open(22)),
     line!("a port that is rewritten on the way in must be put back on the way out", [NFT "table inet p { chain x { type filter hook prerouting priority -310; tcp dport 22 tcp dport set 2222; }; }"], A: Silent),
