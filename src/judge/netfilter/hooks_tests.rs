@@ -118,7 +118,8 @@ fn a_question_that_is_led_to_another_port_of_sshd_is_kept_from_that() {
     let listeners = vec![listener("0.0.0.0", 22), listener("::", 22), listener("0.0.0.0", 2222), listener("::", 2222)];
     let there = filter(Hook::Prerouting, -310, vec![vec![Expr::Counter], rewritten(transport(2, &[0, 22]), 2, 2222)]);
     let firewall = fixture::nft(vec![fixture::table(vec![there], Vec::new())]);
-    let snapshot = Snapshot { firewall, listeners: Seen::Present(listeners), ..fixture::healthy() };
+    let mut snapshot = Snapshot { firewall, listeners: Seen::Present(listeners), ..fixture::healthy() };
+    snapshot.sshd.settings = Seen::Present(Settings { ports: vec![22, 2222], ..Settings::default() });
     let policy = crate::policy::Policy::default();
     let judgement = judge(&policy, &snapshot);
     assert_eq!(judgement.verdict, crate::judge::Verdict::Blocked, "{}", judgement.sentence);
