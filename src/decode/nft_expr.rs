@@ -3,8 +3,8 @@
 use super::nlattr::{Attributes, until_nul};
 use super::xt;
 use crate::facts::{
-    BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, FibResult, MetaKey, Nat, NatKind, PayloadBase, Reg, RejectWith,
-    Verdict,
+    BitwiseOp, Bytes, CmpOp, CtDir, CtKey, Expr, Family, FibResult, MetaKey, Nat, NatKind, PayloadBase, Reg,
+    RejectWith, Verdict,
 };
 
 const NFTA_EXPR_NAME: u16 = 1;
@@ -185,13 +185,13 @@ fn optional(data: Attributes<'_>, kind: u16) -> Option<Option<Reg>> {
     }
 }
 
-fn value(data: Attributes<'_>, kind: u16) -> Option<Vec<u8>> {
+fn value(data: Attributes<'_>, kind: u16) -> Option<Bytes> {
     data_bytes(data.get(kind)?)
 }
 
 /// The bytes of an NFTA_DATA_VALUE.
-pub fn data_bytes(data: &[u8]) -> Option<Vec<u8>> {
-    Attributes(data).get(NFTA_DATA_VALUE).map(<[u8]>::to_vec)
+pub fn data_bytes(data: &[u8]) -> Option<Bytes> {
+    Attributes(data).get(NFTA_DATA_VALUE).map(Bytes::from_slice)
 }
 
 /// The verdict of an NFTA_DATA_VERDICT.

@@ -2,7 +2,7 @@
 
 use super::nft_expr::{data_bytes, expression, expressions, verdict};
 use super::nlattr::Attributes;
-use crate::facts::{Element, ElementData, ElementKey, Expr, Family, Set};
+use crate::facts::{Bytes, Element, ElementData, ElementKey, Expr, Family, Set};
 
 const NFT_SET_INTERVAL: u32 = 0x4;
 const NFT_SET_MAP: u32 = 0x8;
@@ -68,8 +68,8 @@ pub fn set(family: Option<Family>, name: String, attributes: Attributes<'_>, ele
 
 /// An element as it is dumped: intervals are two of them, the second one marked as an end, which is not included.
 struct Raw {
-    key: Vec<u8>,
-    key_end: Option<Vec<u8>>,
+    key: Bytes,
+    key_end: Option<Bytes>,
     flags: u32,
     data: Option<ElementData>,
     exprs: Vec<Expr>,
@@ -136,7 +136,7 @@ fn intervals(elements: impl Iterator<Item = Raw>) -> Vec<Element> {
         }
         let last = match bounds.peek() {
             Some(next) => predecessor(&next.key),
-            None => Some(vec![0xff; start.key.len()]),
+            None => Some(Bytes::from_elem(0xff, start.key.len())),
         };
         if let Some(last) = last.filter(|last| *last >= start.key) {
             out.push(Raw { key_end: Some(last), ..start }.plain());
@@ -146,8 +146,8 @@ fn intervals(elements: impl Iterator<Item = Raw>) -> Vec<Element> {
 }
 
 /// The big-endian number before; None before zero.
-fn predecessor(key: &[u8]) -> Option<Vec<u8>> {
-    let mut out = key.to_vec();
+fn predecessor(key: &[u8]) -> Option<Bytes> {
+    let mut out = Bytes::from_slice(key);
     for byte in out.iter_mut().rev() {
         let (less, borrow) = byte.overflowing_sub(1);
         *byte = less;
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     fn bound(key: u8, end: bool) -> Raw {
-        Raw { key: vec![0, key], key_end: None, flags: u32::from(end), data: None, exprs: Vec::new() }
+        Raw { key: vec![0, key].into(), key_end: None, flags: u32::from(end), data: None, exprs: Vec::new() }
     }
 
     fn ranges(bounds: Vec<Raw>) -> Vec<(u8, u16)> {

@@ -2,12 +2,17 @@
 //!
 //! A legacy rule uses the same list: its matches and its target are `Expr::XtMatch` and `Expr::XtTarget`.
 
+use smallvec::SmallVec;
+
 use super::{XtMatch, XtTarget};
 
 /// An offset in bytes into the 64 bytes of nf_tables' data registers, always a multiple of 4.
 ///
 /// NFT_REG_1..4 are 0, 16, 32, 48; NFT_REG32_00..15 are 0, 4, … 60: both name the same bytes.
 pub type Reg = u8;
+
+/// The bytes of a constant: mostly an address at most, which is kept in place. nf_tables has up to 64 (NFT_DATA_VALUE_MAXLEN).
+pub type Bytes = SmallVec<[u8; 16]>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -124,8 +129,8 @@ pub enum CtDir {
 pub enum BitwiseOp {
     /// `(value & mask) ^ xor`
     MaskXor {
-        mask: Vec<u8>,
-        xor: Vec<u8>,
+        mask: Bytes,
+        xor: Bytes,
     },
     ShiftLeft(u32),
     ShiftRight(u32),
@@ -192,20 +197,20 @@ pub enum Expr {
     /// Immediate data to a register.
     Immediate {
         dreg: Reg,
-        data: Vec<u8>,
+        data: Bytes,
     },
     /// Immediate verdict.
     Verdict(Verdict),
     Cmp {
         sreg: Reg,
         op: CmpOp,
-        data: Vec<u8>,
+        data: Bytes,
     },
     Range {
         sreg: Reg,
         negate: bool,
-        from: Vec<u8>,
-        to: Vec<u8>,
+        from: Bytes,
+        to: Bytes,
     },
     Payload {
         dreg: Reg,

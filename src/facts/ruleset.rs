@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Expr, Family, Seen, Verdict, XtMatch};
+use super::{Bytes, Expr, Family, Seen, Verdict, XtMatch};
 
 /// The firewall of a host: both back-ends, as the kernel gave them.
 #[derive(Debug, Clone)]
@@ -318,9 +318,9 @@ pub struct Element {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ElementKey {
-    One(Vec<u8>),
+    One(Bytes),
     /// Inclusive at both ends; a concatenation is compared field by field.
-    Range(Vec<u8>, Vec<u8>),
+    Range(Bytes, Bytes),
     /// NFT_SET_ELEM_CATCHALL
     Any,
 }
@@ -337,7 +337,7 @@ impl ElementKey {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ElementData {
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
     Verdict(Verdict),
     /// A named stateful object.
     Object(String),

@@ -15,7 +15,7 @@ const REJECT: Expr = Expr::Reject(RejectWith::TcpReset);
 fn first_byte(byte: u8) -> Vec<Expr> {
     vec![
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 1 },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![byte] },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![byte].into() },
     ]
 }
 
@@ -24,7 +24,7 @@ fn from(text: &str) -> Vec<Expr> {
     let IpAddr::V4(address) = fixture::ip(text) else { panic!("{text}") };
     vec![
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: address.octets().to_vec() },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: address.octets().to_vec().into() },
     ]
 }
 
@@ -76,7 +76,7 @@ fn led(port: u16) -> Snapshot {
         nfproto: 0,
         flags: 0,
     });
-    let rules = vec![vec![Expr::Immediate { dreg: 0, data: port.to_be_bytes().into() }, redirect]];
+    let rules = vec![vec![Expr::Immediate { dreg: 0, data: port.to_be_bytes().as_slice().into() }, redirect]];
     let mut nat = filter(Hook::Prerouting, crate::facts::Policy::Accept, rules);
     nat.base.as_mut().unwrap().kind = ChainKind::Nat;
     with(vec![of(TableFamily::Inet, vec![nat])])
@@ -120,7 +120,7 @@ fn lost(why: &str) -> Snapshot {
 fn deaf() -> Snapshot {
     let ssh = vec![
         Expr::Meta { dreg: 0, key: MetaKey::L4Proto },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![6] },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![6].into() },
         ACCEPT,
     ];
     let mut snapshot = on(Hook::Input, crate::facts::Policy::Drop, vec![ssh]);

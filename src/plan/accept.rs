@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::{Accept, Traffic};
 use crate::facts::{
-    BitwiseOp, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TAG, TableFamily, Verdict,
+    BitwiseOp, Bytes, CmpOp, Expr, Family, IfaceMatch, Masked, MetaKey, PayloadBase, Rule, TAG, TableFamily, Verdict,
     XtHeader, XtMatch, XtTarget, number,
 };
 
@@ -56,20 +56,20 @@ impl Accept {
                 (_, Family::Ipv4) => (MetaKey::Nfproto, vec![TableFamily::Ip.nfproto()]),
                 (_, Family::Ipv6) => (MetaKey::Nfproto, vec![TableFamily::Ip6.nfproto()]),
             };
-            exprs.extend([Expr::Meta { dreg: 0, key }, equal(data)]);
+            exprs.extend([Expr::Meta { dreg: 0, key }, equal(&data)]);
         }
         if let Some(name) = &self.interface {
             let key = if self.answer { MetaKey::OifName } else { MetaKey::IifName };
             let mut padded = name.as_bytes().to_vec();
             padded.resize(16, 0);
-            exprs.extend([Expr::Meta { dreg: 0, key }, equal(padded)]);
+            exprs.extend([Expr::Meta { dreg: 0, key }, equal(&padded)]);
         }
         let payload = |base, offset, len| Expr::Payload { dreg: 0, base, offset, len };
-        let protocol = |number| [Expr::Meta { dreg: 0, key: MetaKey::L4Proto }, equal(vec![number])];
+        let protocol = |number| [Expr::Meta { dreg: 0, key: MetaKey::L4Proto }, equal(&[number])];
         if let Deed::Discovery(kind) = deed {
             exprs.extend(protocol(ICMPV6));
-            exprs.extend([payload(PayloadBase::Transport, 0, 1), equal(vec![*kind])]);
-            exprs.extend([payload(PayloadBase::Network, 7, 1), equal(vec![ON_LINK])]);
+            exprs.extend([payload(PayloadBase::Transport, 0, 1), equal(&[*kind])]);
+            exprs.extend([payload(PayloadBase::Network, 7, 1), equal(&[ON_LINK])]);
             exprs.push(Expr::Verdict(Verdict::Accept));
             return exprs;
         }
@@ -79,7 +79,7 @@ impl Accept {
         }
         let offset = if self.answer { 0 } else { 2 };
         exprs.push(payload(PayloadBase::Transport, offset, 2));
-        exprs.push(equal(self.port.to_be_bytes().to_vec()));
+        exprs.push(equal(&self.port.to_be_bytes()));
         exprs.push(Expr::Verdict(match deed {
             Deed::Accept | Deed::Discovery(_) => Verdict::Accept,
             Deed::Jump(chain) => Verdict::Jump(chain.clone()),
@@ -224,28 +224,28 @@ pub fn tag(id: &str) -> String {
     format!("{TAG}:{id}")
 }
 
-fn equal(data: Vec<u8>) -> Expr {
-    Expr::Cmp { sreg: 0, op: CmpOp::Eq, data }
+fn equal(data: &[u8]) -> Expr {
+    Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }
 }
 
 fn address(net: IpNet, answer: bool) -> Vec<Expr> {
-    let (offset, bytes) = match (net.network(), answer) {
-        (IpAddr::V4(a), false) => (12, a.octets().to_vec()),
-        (IpAddr::V4(a), true) => (16, a.octets().to_vec()),
-        (IpAddr::V6(a), false) => (8, a.octets().to_vec()),
-        (IpAddr::V6(a), true) => (24, a.octets().to_vec()),
+    let (offset, bytes): (_, Bytes) = match (net.network(), answer) {
+        (IpAddr::V4(a), false) => (12, a.octets().as_slice().into()),
+        (IpAddr::V4(a), true) => (16, a.octets().as_slice().into()),
+        (IpAddr::V6(a), false) => (8, a.octets().as_slice().into()),
+        (IpAddr::V6(a), true) => (24, a.octets().as_slice().into()),
     };
     let len = bytes.len() as u32;
     let mut exprs = vec![Expr::Payload { dreg: 0, base: PayloadBase::Network, offset, len }];
     if usize::from(net.prefix_len()) < bytes.len() * 8 {
         let mask = match net.netmask() {
-            IpAddr::V4(m) => m.octets().to_vec(),
-            IpAddr::V6(m) => m.octets().to_vec(),
+            IpAddr::V4(m) => m.octets().as_slice().into(),
+            IpAddr::V6(m) => m.octets().as_slice().into(),
         };
-        let xor = vec![0; bytes.len()];
+        let xor = Bytes::from_elem(0, bytes.len());
         exprs.push(Expr::Bitwise { sreg: 0, dreg: 0, len, op: BitwiseOp::MaskXor { mask, xor } });
     }
-    exprs.push(equal(bytes));
+    exprs.push(equal(&bytes));
     exprs
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{Step, TableInserts};
 use crate::facts::{
-    AddrSet, Backend, CmpOp, Element, ElementKey, Expr, Family, Firewall, PayloadBase, Rule, RuleRef, Seen, Snapshot,
-    XtMatch, number,
+    AddrSet, Backend, Bytes, CmpOp, Element, ElementKey, Expr, Family, Firewall, PayloadBase, Rule, RuleRef, Seen,
+    Snapshot, XtMatch, number,
 };
 use crate::judge::{Blocked, PathVerdict};
 
@@ -152,10 +152,10 @@ fn is_of(element: &Element, address: IpAddr) -> bool {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+fn octets(address: IpAddr) -> Bytes {
     match address {
-        IpAddr::V4(address) => address.octets().into(),
-        IpAddr::V6(address) => address.octets().into(),
+        IpAddr::V4(address) => address.octets().as_slice().into(),
+        IpAddr::V6(address) => address.octets().as_slice().into(),
     }
 }
 
@@ -186,7 +186,7 @@ mod tests {
         let len = octets(of).len().try_into().unwrap();
         vec![
             Expr::Meta { dreg: 0, key: MetaKey::Nfproto },
-            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![protocol.nfproto()] },
+            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![protocol.nfproto()].into() },
             Expr::Payload { dreg: 0, base: PayloadBase::Network, offset, len },
         ]
     }

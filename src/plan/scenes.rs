@@ -17,9 +17,9 @@ const ID: &str = "test";
 fn four(address: [u8; 4], then: Expr) -> Vec<Expr> {
     vec![
         Expr::Meta { dreg: 0, key: MetaKey::Nfproto },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![2] },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![2].into() },
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: address.to_vec() },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: address.to_vec().into() },
         then,
     ]
 }

@@ -324,8 +324,8 @@ fn sets_of_every_shape_are_read() {
         keys.sort_by_key(|k| k.first().map(<[u8]>::to_vec));
         keys
     };
-    let one = |bytes: &[u8]| ElementKey::One(bytes.to_vec());
-    let range = |first: &[u8], last: &[u8]| ElementKey::Range(first.to_vec(), last.to_vec());
+    let one = |bytes: &[u8]| ElementKey::One(bytes.to_vec().into());
+    let range = |first: &[u8], last: &[u8]| ElementKey::Range(first.into(), last.into());
     assert_eq!(keys("singles"), [one(&[192, 0, 2, 1]), one(&[192, 0, 2, 9])]);
     assert_eq!(
         keys("ranges"),
@@ -353,7 +353,7 @@ fn sets_of_every_shape_are_read() {
     };
     let verdicts = [Verdict::Drop, Verdict::Jump("c".into())].map(ElementData::Verdict);
     assert_eq!(data("verdicts"), verdicts);
-    assert_eq!(data("values"), [ElementData::Bytes(7u32.to_ne_bytes().to_vec())]);
+    assert_eq!(data("values"), [ElementData::Bytes(7u32.to_ne_bytes().as_slice().into())]);
     let (verdicts, values) = (table.set("verdicts").unwrap(), table.set("values").unwrap());
     assert_eq!((verdicts.is_map, verdicts.data_len, values.is_map, values.data_len), (true, 0, true, 4));
     assert_eq!(table.set("counted").unwrap().elements[0].exprs, [Expr::Counter]);

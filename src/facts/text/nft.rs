@@ -4,7 +4,7 @@ use super::load::{self, Implied, Layers};
 use super::statement::{Field, element, object, plain, symbol};
 use super::value::{Kind, hex, number, prefix_of_mask};
 use super::{Language, Piece};
-use crate::facts::{BitwiseOp, CmpOp, Element, Expr, Family, Nat, NatKind, Reg, RejectWith, Rule};
+use crate::facts::{BitwiseOp, Bytes, CmpOp, Element, Expr, Family, Nat, NatKind, Reg, RejectWith, Rule};
 
 /// Elements of an anonymous set that are shown.
 const SHOWN: usize = 12;
@@ -16,11 +16,11 @@ struct Operand {
     text: String,
     kind: Kind,
     len: usize,
-    mask: Option<Vec<u8>>,
+    mask: Option<Bytes>,
     /// Made big-endian.
     swapped: bool,
     /// The bytes of an immediate: what they mean is their user's to say.
-    constant: Option<Vec<u8>>,
+    constant: Option<Bytes>,
 }
 
 impl Operand {

@@ -26,19 +26,50 @@ pub enum Load {
     Payload(PayloadBase, u32, u8),
 }
 
+/// Of the first `len` bytes, which are on top; those beyond are kept as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bits {
-    pub mask: [u8; WIDTH],
-    pub xor: [u8; WIDTH],
+    pub mask: u128,
+    pub xor: u128,
     pub len: u8,
+}
+
+/// Up to [`WIDTH`] bytes as a number, the first of them on top and zeros below: of the same count of bytes, numbers compare as
+/// memcmp does it. In two halves, with which a test is shorter than with a `u128`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wide {
+    high: u64,
+    low: u64,
+}
+
+impl Wide {
+    pub fn number(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
 }
 
 /// A condition without which a rule does not match. `source`: the place of what it looks at; `set`: of the set.
 #[derive(Debug, Clone, Copy)]
 pub enum Test<'a> {
-    Is { source: u8, op: CmpOp, len: u8, data: [u8; WIDTH] },
-    Between { source: u8, negate: bool, len: u8, from: [u8; WIDTH / 2], to: [u8; WIDTH / 2] },
-    In { source: u8, negate: bool, set: u32 },
+    Is {
+        source: u8,
+        op: CmpOp,
+        len: u8,
+        data: Wide,
+    },
+    /// Of up to half of [`WIDTH`] bytes, the first of them on top.
+    Between {
+        source: u8,
+        negate: bool,
+        len: u8,
+        from: u64,
+        to: u64,
+    },
+    In {
+        source: u8,
+        negate: bool,
+        set: u32,
+    },
     Xt(&'a XtMatch),
 }
 
@@ -132,11 +163,11 @@ impl<'a> Reader<'_, 'a> {
                 Expr::Bitwise { sreg, dreg, len, op: BitwiseOp::MaskXor { mask, xor } } => {
                     self.mask(*sreg, *dreg, *len as usize, mask, xor);
                 }
-                Expr::Cmp { sreg, op, data } => match (self.at(*sreg), padded(data)) {
+                Expr::Cmp { sreg, op, data } => match (self.at(*sreg), wide(data)) {
                     (Some(source), Some((data, len))) => self.test(Test::Is { source, op: *op, len, data }),
                     _ => self.all = false,
                 },
-                Expr::Range { sreg, negate, from, to } => match (self.at(*sreg), padded(from), padded(to)) {
+                Expr::Range { sreg, negate, from, to } => match (self.at(*sreg), half(from), half(to)) {
                     (Some(source), Some((from, len)), Some((to, other))) if len == other => {
                         self.test(Test::Between { source, negate: *negate, len, from, to });
                     }
@@ -214,9 +245,8 @@ impl<'a> Reader<'_, 'a> {
         let bare = self.at(sreg).filter(|_| sreg == dreg && len <= WIDTH);
         let bare = bare.and_then(|place| self.sources.get(usize::from(place)).copied()).filter(|s| s.bits.is_none());
         let Some(Source { load, .. }) = bare else { return self.lose() };
-        let mut bits = Bits { mask: [0xff; WIDTH], xor: [0; WIDTH], len: len as u8 };
-        bits.mask.iter_mut().zip(mask).for_each(|(own, mask)| *own = *mask);
-        bits.xor.iter_mut().zip(xor).for_each(|(own, xor)| *own = *xor);
+        let (Some(own), Some((xor, _))) = (wide(mask), wide(xor)) else { return self.lose() };
+        let bits = Bits { mask: own.0.number() | beyond(own.1), xor: xor.number(), len: len as u8 };
         match self.place(Source { load, bits: Some(bits) }) {
             Some(place) => self.held = Some((dreg, place)),
             None => self.lose(),
@@ -230,7 +260,7 @@ impl<'a> Reader<'_, 'a> {
 
     fn is(&mut self, load: Load, bits: Option<Bits>, op: CmpOp, bytes: &[u8]) -> bool {
         let place = self.place(Source { load, bits });
-        let (Some(source), Some((data, len))) = (place, padded(bytes)) else { return false };
+        let (Some(source), Some((data, len))) = (place, wide(bytes)) else { return false };
         self.tests.push(Test::Is { source, op, len, data });
         true
     }
@@ -252,14 +282,11 @@ impl<'a> Reader<'_, 'a> {
             (Family::Ipv6, true) => 8,
             (Family::Ipv6, false) => 24,
         };
-        let own = |number: u128| number.to_be_bytes();
-        let bits = (wanted.mask != family.max()).then(|| {
-            let mut bits = Bits { mask: [0xff; WIDTH], xor: [0; WIDTH], len: width as u8 };
-            bits.mask.iter_mut().zip(&own(wanted.mask)[WIDTH - width..]).for_each(|(own, mask)| *own = *mask);
-            bits
-        });
-        let load = Load::Payload(PayloadBase::Network, offset, width as u8);
-        self.is(load, bits, CmpOp::Eq, &own(wanted.address)[WIDTH - width..])
+        let len = width as u8;
+        let mask = wanted.mask << (u128::BITS - u32::from(family.bits())) | beyond(len);
+        let bits = (wanted.mask != family.max()).then_some(Bits { mask, xor: 0, len });
+        let load = Load::Payload(PayloadBase::Network, offset, len);
+        self.is(load, bits, CmpOp::Eq, &wanted.address.to_be_bytes()[WIDTH - width..])
     }
 
     fn fixed(&mut self, found: &'a XtMatch) {
@@ -278,7 +305,7 @@ impl<'a> Reader<'_, 'a> {
                 if (*from, *to) != (0, u16::MAX) {
                     let load = Load::Payload(PayloadBase::Transport, 2, 2);
                     let place = self.place(Source { load, bits: None });
-                    match (place, padded(&from.to_be_bytes()), padded(&to.to_be_bytes())) {
+                    match (place, half(&from.to_be_bytes()), half(&to.to_be_bytes())) {
                         (Some(source), Some((from, len)), Some((to, _))) => {
                             self.tests.push(Test::Between { source, negate: false, len, from, to });
                         }
@@ -306,9 +333,22 @@ fn is_fixed(found: &XtMatch) -> bool {
     )
 }
 
-fn padded<const N: usize>(bytes: &[u8]) -> Option<([u8; N], u8)> {
-    let mut out = [0; N];
-    // Byte by byte: mostly there are one to four, and a call of memcpy takes longer.
-    out.get_mut(..bytes.len())?.iter_mut().zip(bytes).for_each(|(own, byte)| *own = *byte);
-    Some((out, bytes.len() as u8))
+/// The number of these bytes, and how many they are; None where they are more than it holds.
+fn wide(bytes: &[u8]) -> Option<(Wide, u8)> {
+    match bytes.split_at_checked(WIDTH / 2) {
+        Some((high, low)) => Some((Wide { high: half(high)?.0, low: half(low)?.0 }, bytes.len() as u8)),
+        None => half(bytes).map(|(high, len)| (Wide { high, low: 0 }, len)),
+    }
+}
+
+fn half(bytes: &[u8]) -> Option<(u64, u8)> {
+    let free = (WIDTH / 2).checked_sub(bytes.len())? as u32;
+    // Byte by byte: mostly there are one to four, and a copy of them takes longer.
+    let number = bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    Some((number.checked_shl(8 * free).unwrap_or(0), bytes.len() as u8))
+}
+
+/// All but the first `len` bytes of a number.
+pub fn beyond(len: u8) -> u128 {
+    u128::MAX.checked_shr(8 * u32::from(len)).unwrap_or(0)
 }

@@ -43,7 +43,7 @@ fn of(rules: Vec<Vec<Expr>>) -> Option<bool> {
 fn after_established(mut rules: Vec<Vec<Expr>>) -> Vec<Vec<Expr>> {
     const ESTABLISHED: u32 = 2;
     let state = Expr::Ct { dreg: 0, key: CtKey::State, dir: None };
-    let is = Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: ESTABLISHED.to_ne_bytes().into() };
+    let is = Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: ESTABLISHED.to_ne_bytes().as_slice().into() };
     rules.insert(0, vec![state, is, ACCEPT]);
     rules
 }
@@ -136,13 +136,13 @@ fn chance_and_time_stay_open() {
     assert_eq!(of(vec![vec![rate("statistic", "--mode random"), ACCEPT]]), None);
     assert_eq!(of(vec![vec![Expr::XtMatch(XtMatch::Time { text: "--weekdays Mon".into() }), ACCEPT]]), None);
     let turns = Expr::Numgen { dreg: 0, modulus: 2, offset: 0, random: false };
-    assert_eq!(of(vec![vec![turns, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0; 4] }, ACCEPT]]), None);
+    assert_eq!(of(vec![vec![turns, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0; 4].into() }, ACCEPT]]), None);
 }
 
 #[test]
 fn an_element_that_a_rule_makes_has_its_limit_whole() {
     let set = |exprs: Vec<Expr>| {
-        let element = Element { key: ElementKey::One(vec![10, 0, 0, 1]), data: None, exprs };
+        let element = Element { key: ElementKey::One(vec![10, 0, 0, 1].into()), data: None, exprs };
         fixture::set("m", 4, vec![element])
     };
     let update = |negate, exprs: Vec<Expr>| Expr::Dynset { set: "m".into(), key: 0, data: None, op: 1, negate, exprs };

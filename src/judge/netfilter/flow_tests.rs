@@ -28,7 +28,7 @@ fn admits_all(rules: Vec<Vec<Expr>>, called: Chain, sets: Vec<Set>) -> bool {
 #[test]
 fn clients_that_come_back_from_a_call_as_they_were_go_on_with_all_others() {
     let call = Expr::Verdict(Verdict::Jump("called".into()));
-    let of = |last| vec![source(), Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: client(last) }, call.clone()];
+    let of = |last| vec![source(), Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: client(last).into() }, call.clone()];
     let twice = (0..MANY).chain(0..MANY).map(of).collect();
     assert!(admits_all(twice, called(vec![vec![Expr::Counter]]), Vec::new()));
 }
@@ -36,7 +36,7 @@ fn clients_that_come_back_from_a_call_as_they_were_go_on_with_all_others() {
 #[test]
 fn clients_that_a_map_sends_to_the_same_rules_come_back_together() {
     let element = |n: u16| Element {
-        key: ElementKey::One([&[10, 0], &n.to_be_bytes()[..]].concat()),
+        key: ElementKey::One([&[10, 0], &n.to_be_bytes()[..]].concat().into()),
         data: Some(ElementData::Verdict(Verdict::Jump("called".into()))),
         exprs: Vec::new(),
     };

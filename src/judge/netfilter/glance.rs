@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::bytes::Byte;
 use super::cond::Cond;
-use super::digest::{Digest, Load, Source, Test, WIDTH};
+use super::digest::{Digest, Load, Source, Test, WIDTH, beyond};
 use super::flow::{Fork, Packet};
 use super::load::{Loaded, byte};
 use super::walk::{Site, Walk};
@@ -17,8 +17,8 @@ use crate::facts::{AddrSet, CmpOp, Family, PayloadBase, XtMatch};
 /// What is there in a packet.
 #[derive(Debug, Clone, Copy)]
 enum Value {
-    /// As many bytes as the number says, the same for every client.
-    Same([u8; WIDTH], u8),
+    /// As many bytes as the second number says, the same for every client: the first of them on top, and zeros below.
+    Same(u128, u8),
     /// The first bytes of the client's address, and how many of their bits count.
     Client { len: u8, bits: u8 },
     /// The load breaks the rule.
@@ -70,22 +70,23 @@ impl<'a> Walk<'a> {
                 Test::Is { source, .. } | Test::Between { source, .. } | Test::In { source, .. } => {
                     match (self.value(&mut values, site, packet, usize::from(*source)), test) {
                         (Value::Breaks, _) => Some(false),
-                        (Value::Same(bytes, have), Test::Is { op, len, data, .. }) if have >= *len => {
-                            Some(compares(number(&bytes, *len), *op, number(data, *len)))
+                        (Value::Same(value, have), Test::Is { op, len, data, .. }) if have >= *len => {
+                            Some(compares(value & !beyond(*len), *op, data.number()))
                         }
-                        (Value::Same(bytes, have), Test::Between { negate, len, from, to, .. }) if have >= *len => {
-                            let range = number(from, *len)..=number(to, *len);
-                            Some(range.contains(&number(&bytes, *len)) != *negate)
+                        (Value::Same(value, have), Test::Between { negate, len, from, to, .. }) if have >= *len => {
+                            let first = ((value & !beyond(*len)) >> 64) as u64;
+                            Some((*from..=*to).contains(&first) != *negate)
                         }
-                        (Value::Same(bytes, have), Test::In { set, negate, .. }) => {
+                        (Value::Same(value, have), Test::In { set, negate, .. }) => {
                             let set = self.rules.set_at(*set as usize).filter(|set| usize::from(have) >= set.key_len);
+                            let bytes = value.to_be_bytes();
                             let holds = set.and_then(|s| self.holds(packet, site.table, s, bytes.get(..s.key_len)?));
                             holds.map(|holds| holds != *negate)
                         }
                         (Value::Client { len: have, bits }, Test::Is { op: CmpOp::Eq, len, data, .. })
                             if have >= *len =>
                         {
-                            match clients(packet.family, &data[..usize::from(*len)], bits) {
+                            match clients(packet.family, data.number(), *len, bits) {
                                 Some((first, last)) => {
                                     let (a, b) = part.unwrap_or((0, packet.family.max()));
                                     part = Some((a.max(first), b.min(last)));
@@ -131,17 +132,13 @@ impl<'a> Walk<'a> {
         };
         match (value, source.bits) {
             (value, None) => value,
-            (Value::Same(mut bytes, len), Some(bits)) if len == bits.len => {
-                for (byte, (mask, xor)) in bytes.iter_mut().zip(bits.mask.iter().zip(&bits.xor)) {
-                    *byte = (*byte & mask) ^ xor;
-                }
-                Value::Same(bytes, len)
+            (Value::Same(value, len), Some(bits)) if len == bits.len => {
+                Value::Same((value & bits.mask ^ bits.xor) & !beyond(len), len)
             }
             (Value::Client { len, .. }, Some(bits)) if len == bits.len => {
-                let beyond = u128::MAX.checked_shr(8 * u32::from(len)).unwrap_or(0);
-                let mask = u128::from_be_bytes(bits.mask) & !beyond;
+                let mask = bits.mask & !beyond(len);
                 let prefix = mask.leading_ones() == mask.count_ones();
-                let flips = u128::from_be_bytes(bits.xor) & !beyond != 0;
+                let flips = bits.xor & !beyond(len) != 0;
                 if prefix && !flips { Value::Client { len, bits: mask.leading_ones() as u8 } } else { Value::Open }
             }
             (Value::Breaks, _) => Value::Breaks,
@@ -163,7 +160,7 @@ impl<'a> Walk<'a> {
 
 fn loaded(loaded: Loaded) -> Value {
     match loaded {
-        Loaded::Const(bytes, len) => Value::Same(bytes, len as u8),
+        Loaded::Const(bytes, len) => Value::Same(u128::from_be_bytes(bytes) & !beyond(len as u8), len as u8),
         Loaded::Break => Value::Breaks,
         _ => Value::Open,
     }
@@ -183,27 +180,19 @@ fn field(packet: &Packet, base: PayloadBase, offset: u32, len: u8) -> Value {
         }
     }
     match () {
-        () if constant => Value::Same(same, len),
+        () if constant => Value::Same(u128::from_be_bytes(same), len),
         () if client => Value::Client { len, bits: 8 * len },
         () => Value::Open,
     }
 }
 
-/// The addresses of which the first `bits` are those of `data`, and the further ones of `data`'s bytes zero; None: there are none.
-fn clients(family: Family, data: &[u8], bits: u8) -> Option<(u128, u128)> {
-    let width = 8 * data.len() as u32;
-    let bits = u32::from(bits).min(width);
-    let value = data.iter().fold(0u128, |n, &b| n << 8 | u128::from(b));
-    let first = value.checked_shl(u32::from(family.bits()) - width).unwrap_or(0);
+/// The addresses of which the first `bits` are those of `data`, and the further ones of its `len` bytes zero; None: there are
+/// none.
+fn clients(family: Family, data: u128, len: u8, bits: u8) -> Option<(u128, u128)> {
+    let bits = u32::from(bits).min(8 * u32::from(len));
+    let first = data >> (u128::BITS - u32::from(family.bits()));
     let low = family.max().checked_shr(bits).unwrap_or(0);
     (first & low == 0).then_some((first, first | low))
-}
-
-/// The first bytes as a number: of the same count of bytes they compare as memcmp does it.
-fn number<const N: usize>(bytes: &[u8; N], len: u8) -> u128 {
-    let mut wide = [0; WIDTH];
-    wide[WIDTH - N..].copy_from_slice(bytes);
-    u128::from_be_bytes(wide).checked_shr(8 * (N as u32).saturating_sub(len.into())).unwrap_or(0)
 }
 
 fn compares(number: u128, op: CmpOp, with: u128) -> bool {

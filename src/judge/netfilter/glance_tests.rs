@@ -21,11 +21,14 @@ const ACCEPT: Expr = Expr::Verdict(Verdict::Accept);
 /// Of the SYN of a handshake, in INPUT.
 fn told_of(family: Family, exprs: Vec<Expr>) -> Told {
     let keys = |keys: &[u16]| {
-        let element =
-            |port: &u16| Element { key: ElementKey::One(port.to_be_bytes().into()), data: None, exprs: vec![] };
+        let element = |port: &u16| Element {
+            key: ElementKey::One(port.to_be_bytes().as_slice().into()),
+            data: None,
+            exprs: vec![],
+        };
         keys.iter().map(element).collect()
     };
-    let range = ElementKey::Range(vec![0, 20], vec![0, 23]);
+    let range = ElementKey::Range(vec![0, 20].into(), vec![0, 23].into());
     let interval = vec![Element { key: range, data: None, exprs: vec![] }];
     let sets = vec![
         fixture::set("http", 2, keys(&[80, 443])),
@@ -75,7 +78,7 @@ fn told(exprs: Vec<Expr>) -> Told {
 }
 
 fn is(op: CmpOp, data: &[u8]) -> Expr {
-    Expr::Cmp { sreg: 0, op, data: data.to_vec() }
+    Expr::Cmp { sreg: 0, op, data: data.into() }
 }
 
 fn meta(key: MetaKey, data: &[u8]) -> Vec<Expr> {
@@ -91,7 +94,7 @@ fn dport() -> Expr {
 }
 
 fn mask(mask: &[u8], xor: &[u8]) -> Expr {
-    let op = BitwiseOp::MaskXor { mask: mask.to_vec(), xor: xor.to_vec() };
+    let op = BitwiseOp::MaskXor { mask: mask.into(), xor: xor.into() };
     Expr::Bitwise { sreg: 0, dreg: 0, len: mask.len() as u32, op }
 }
 
@@ -124,7 +127,7 @@ fn what_is_the_same_for_every_client_is_told_at_a_glance() {
     let helper = Expr::Ct { dreg: 0, key: CtKey::Helper, dir: None };
     assert_eq!(told(vec![helper.clone(), is(CmpOp::Neq, &[0; 16])]), Misses);
     assert_eq!(told(vec![helper, mask(&[0xff; 16], &[1; 16]), is(CmpOp::Neq, &[0; 16])]), Misses);
-    let range = |negate| Expr::Range { sreg: 0, negate, from: vec![0, 20], to: vec![0, 22] };
+    let range = |negate| Expr::Range { sreg: 0, negate, from: vec![0, 20].into(), to: vec![0, 22].into() };
     assert_eq!(told(vec![dport(), range(false)]), Holds(None, 2));
     assert_eq!(told(vec![dport(), range(true)]), Misses);
     assert_eq!(told(within("ssh", false)), Holds(None, 2));
@@ -185,21 +188,24 @@ fn registers_that_the_last_load_does_not_fill_take_a_closer_look() {
     let protocol = Expr::Meta { dreg: 0, key: MetaKey::L4Proto };
     let both = [[6, 0, 0, 0], two].concat();
     assert_eq!(after(protocol.clone(), is(CmpOp::Eq, &both)), Closer);
-    assert_eq!(after(protocol, Expr::Range { sreg: 0, negate: false, from: both.clone(), to: both }), Closer);
+    assert_eq!(
+        after(protocol, Expr::Range { sreg: 0, negate: false, from: both.clone().into(), to: both.into() }),
+        Closer
+    );
     assert_eq!(after(network(12, 4), is(CmpOp::Eq, &[[10, 1, 2, 3], two].concat())), Closer);
     // A mask over fewer bytes than there are, or more.
     assert_eq!(told(vec![network(16, 4), mask(&[255; 2], &[0; 2]), is(CmpOp::Eq, &[192, 0, 0, 0])]), Closer);
     assert_eq!(told(vec![network(12, 4), mask(&[255; 2], &[0; 2]), is(CmpOp::Eq, &[10, 1, 0, 0])]), Closer);
     assert_eq!(told(vec![dport(), mask(&[255; 4], &[0; 4]), is(CmpOp::Eq, &[0, 22])]), Closer);
-    let into_another = BitwiseOp::MaskXor { mask: vec![255; 2], xor: vec![0; 2] };
+    let into_another = BitwiseOp::MaskXor { mask: vec![255; 2].into(), xor: vec![0; 2].into() };
     let masked = Expr::Bitwise { sreg: 0, dreg: 4, len: 2, op: into_another };
-    let elsewhere = Expr::Cmp { sreg: 4, op: CmpOp::Eq, data: vec![0, 22] };
+    let elsewhere = Expr::Cmp { sreg: 4, op: CmpOp::Eq, data: vec![0, 22].into() };
     assert_eq!(told(vec![dport(), masked, elsewhere]), Closer);
     // What is too long to be looked at takes the place of what was there.
     let long = network(0, 20);
     assert_eq!(told(vec![dport(), long.clone(), is(CmpOp::Eq, &[0, 22])]), Closer);
     assert_eq!(told(vec![dport(), is(CmpOp::Eq, &[0, 22]), long]), Closer);
-    let ends_differ = Expr::Range { sreg: 0, negate: false, from: vec![0, 20], to: vec![1] };
+    let ends_differ = Expr::Range { sreg: 0, negate: false, from: vec![0, 20].into(), to: vec![1].into() };
     assert_eq!(told(vec![dport(), ends_differ]), Closer);
     let six = |len| vec![network(8, len), is(CmpOp::Eq, &[0x20; 16]), ACCEPT];
     assert_eq!(told_of(Family::Ipv6, six(16)), Holds(Some(1), 2));

@@ -16,7 +16,11 @@ fn filter(hook: Hook, priority: i32, rules: Vec<Vec<Expr>>) -> Chain {
 
 fn state(bits: u32) -> Vec<Expr> {
     let data = bits.to_ne_bytes().to_vec();
-    vec![Expr::Ct { dreg: 0, key: CtKey::State, dir: None }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data }, DROP]
+    vec![
+        Expr::Ct { dreg: 0, key: CtKey::State, dir: None },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() },
+        DROP,
+    ]
 }
 
 /// Bits of `ct state`.
@@ -26,7 +30,7 @@ const UNTRACKED: u32 = 64;
 
 fn transport(offset: u32, data: &[u8]) -> Vec<Expr> {
     let load = Expr::Payload { dreg: 0, base: PayloadBase::Transport, offset, len: data.len() as u32 };
-    vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.to_vec() }]
+    vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }]
 }
 
 /// The flags of TCP, exactly.

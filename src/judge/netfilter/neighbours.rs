@@ -204,7 +204,7 @@ mod tests {
     const ON_LINK: &str = "2001:db8::/64";
 
     fn equal(data: &[u8]) -> Expr {
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.to_vec() }
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }
     }
 
     fn protocol(number: u8) -> Vec<Expr> {
@@ -254,11 +254,11 @@ mod tests {
         let answers = found(&host(Hook::Output, Policy::Drop, vec![])).unwrap();
         assert_eq!(answers.hook, Some(Hook::Output));
         let state = |bits: u32| {
-            let mask = BitwiseOp::MaskXor { mask: bits.to_ne_bytes().into(), xor: vec![0; 4] };
+            let mask = BitwiseOp::MaskXor { mask: bits.to_ne_bytes().as_slice().into(), xor: vec![0; 4].into() };
             vec![
                 Expr::Ct { dreg: 0, key: CtKey::State, dir: None },
                 Expr::Bitwise { sreg: 0, dreg: 0, len: 4, op: mask },
-                Expr::Cmp { sreg: 0, op: CmpOp::Neq, data: vec![0; 4] },
+                Expr::Cmp { sreg: 0, op: CmpOp::Neq, data: vec![0; 4].into() },
                 ACCEPT,
             ]
         };

@@ -29,7 +29,7 @@ fn lost(hook: Hook, rules: Vec<Vec<Expr>>) -> bool {
 fn to(address: &str, then: &[Expr]) -> Vec<Expr> {
     let data = number(ip(address)).to_be_bytes().to_vec();
     let load = Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 24, len: 16 };
-    [&[load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data }], then].concat()
+    [&[load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }], then].concat()
 }
 
 #[test]

@@ -15,7 +15,7 @@ const TIE: &str =
 
 fn load(base: PayloadBase, offset: u32, data: &[u8]) -> Vec<Expr> {
     let load = Expr::Payload { dreg: 0, base, offset, len: data.len() as u32 };
-    vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.to_vec() }]
+    vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }]
 }
 
 /// A rule for the sources whose first byte this is.
@@ -166,7 +166,7 @@ fn one_order_is_told_and_in_doubt_where_another_would_end_elsewhere() {
 fn connection_tracking_comes_between_raw_and_mangle() {
     const NEW: u32 = 8;
     let state = Expr::Ct { dreg: 0, key: CtKey::State, dir: None };
-    let new = vec![state, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: NEW.to_ne_bytes().to_vec() }, DROP];
+    let new = vec![state, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: NEW.to_ne_bytes().as_slice().into() }, DROP];
     let at = |priority| {
         let raw = chain(Hook::Prerouting, ChainKind::Filter, -310, vec![vec![Expr::Counter]]);
         v4().hit_of(vec![raw, chain(Hook::Prerouting, ChainKind::Filter, priority, vec![new.clone()])])

@@ -46,7 +46,7 @@ fn verdict(verdict: Verdict) -> Expr {
 fn from_ten() -> Vec<Expr> {
     vec![
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 1 },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![10] },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![10].into() },
     ]
 }
 
@@ -91,7 +91,7 @@ fn a_date_is_a_condition() {
     let exprs = vec![
         Expr::Meta { dreg: 0, key: MetaKey::TimeNs },
         Expr::Byteorder { sreg: 0, dreg: 0, len: 8, size: 8, to_host: false },
-        Expr::Cmp { sreg: 0, op: CmpOp::Gt, data: long_ago },
+        Expr::Cmp { sreg: 0, op: CmpOp::Gt, data: long_ago.into() },
         verdict(Verdict::Accept),
     ];
     let judged = judged(vec![base("in", Policy::Drop, vec![rule(exprs)])]);
@@ -180,8 +180,13 @@ fn the_trace_of_one_source_ends_where_it_ends() {
 fn a_masked_number_is_not_compared_as_if_it_were_whole() {
     let exprs = vec![
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 2, len: 2 },
-        Expr::Bitwise { sreg: 0, dreg: 0, len: 2, op: BitwiseOp::MaskXor { mask: vec![0xff, 0xf0], xor: vec![0, 0] } },
-        Expr::Cmp { sreg: 0, op: CmpOp::Lte, data: vec![0, 32] },
+        Expr::Bitwise {
+            sreg: 0,
+            dreg: 0,
+            len: 2,
+            op: BitwiseOp::MaskXor { mask: vec![0xff, 0xf0].into(), xor: vec![0, 0].into() },
+        },
+        Expr::Cmp { sreg: 0, op: CmpOp::Lte, data: vec![0, 32].into() },
         verdict(Verdict::Accept),
     ];
     let judged = judged(vec![base("in", Policy::Drop, vec![rule(exprs)])]);

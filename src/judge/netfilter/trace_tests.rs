@@ -43,7 +43,8 @@ fn a_way_is_told_rule_by_rule_and_call_by_call() {
 #[test]
 fn what_may_be_met_is_told_apart_from_what_surely_is() {
     let limit = Expr::Limit { over: false, text: "3/minute".into() };
-    let miss = vec![Expr::Meta { dreg: 0, key: MetaKey::Mark }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![1; 4] }];
+    let miss =
+        vec![Expr::Meta { dreg: 0, key: MetaKey::Mark }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![1; 4].into() }];
     let rules = vec![vec![limit.clone(), Expr::Counter], miss, vec![Expr::Counter], vec![limit, ACCEPT], vec![DROP]];
     let told = met(&nft(vec![fixture::table(vec![chain(Hook::Input, ChainKind::Filter, 0, rules)], Vec::new())]));
     let name = "Input 0";

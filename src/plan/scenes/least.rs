@@ -28,7 +28,7 @@ fn accepts(policy: &Asked, snapshot: &Snapshot) -> Vec<String> {
 }
 
 fn is(family: TableFamily) -> Vec<Expr> {
-    let protocol = Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![family.nfproto()] };
+    let protocol = Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![family.nfproto()].into() };
     vec![Expr::Meta { dreg: 0, key: MetaKey::Nfproto }, protocol]
 }
 
@@ -36,9 +36,9 @@ fn is(family: TableFamily) -> Vec<Expr> {
 fn to(port: u16) -> Vec<Expr> {
     vec![
         Expr::Meta { dreg: 0, key: MetaKey::L4Proto },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![6] },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![6].into() },
         Expr::Payload { dreg: 0, base: PayloadBase::Transport, offset: 2, len: 2 },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: port.to_be_bytes().to_vec() },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: port.to_be_bytes().as_slice().into() },
     ]
 }
 
@@ -47,8 +47,13 @@ fn from(net: &[u8], mask: &[u8], then: Expr) -> Vec<Expr> {
     let mut exprs = is(TableFamily::Ip);
     exprs.extend([
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 },
-        Expr::Bitwise { sreg: 0, dreg: 0, len: 4, op: BitwiseOp::MaskXor { mask: mask.to_vec(), xor: vec![0; 4] } },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: net.to_vec() },
+        Expr::Bitwise {
+            sreg: 0,
+            dreg: 0,
+            len: 4,
+            op: BitwiseOp::MaskXor { mask: mask.into(), xor: vec![0; 4].into() },
+        },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: net.to_vec().into() },
         then,
     ]);
     exprs
@@ -189,7 +194,7 @@ fn neighbours_are_let_find_the_host_beside_what_ssh_needs() {
     let mut some = is(TableFamily::Ip6);
     some.extend([
         Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 8, len: 6 },
-        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0x20, 0x01, 0x0d, 0xb8, 0, 1] },
+        Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0x20, 0x01, 0x0d, 0xb8, 0, 1].into() },
         Expr::Verdict(Verdict::Accept),
     ]);
     let told = accepts(&asked(&[]), &arp(with(vec![six(vec![some])])));

@@ -3,7 +3,7 @@
 use super::*;
 
 fn is(sreg: Reg, op: CmpOp, data: &[u8]) -> Expr {
-    Expr::Cmp { sreg, op, data: data.to_vec() }
+    Expr::Cmp { sreg, op, data: data.into() }
 }
 
 fn source(offset: u32, len: u32) -> Expr {
@@ -11,7 +11,7 @@ fn source(offset: u32, len: u32) -> Expr {
 }
 
 fn mask(mask: [u8; 4], xor: [u8; 4]) -> Expr {
-    let op = BitwiseOp::MaskXor { mask: mask.to_vec(), xor: xor.to_vec() };
+    let op = BitwiseOp::MaskXor { mask: mask.as_slice().into(), xor: xor.as_slice().into() };
     Expr::Bitwise { sreg: 0, dreg: 0, len: 4, op }
 }
 

@@ -203,7 +203,7 @@ fn what_refuses_the_last_packet_closes_the_connection_or_leaves_it_silent() {
     let symptom = |with, state: u32| {
         let rule = vec![
             Expr::Ct { dreg: 0, key: CtKey::State, dir: None },
-            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: state.to_ne_bytes().to_vec() },
+            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: state.to_ne_bytes().as_slice().into() },
             Expr::Reject(with),
         ];
         let judged = v4().judged(vec![chain(Hook::Input, ChainKind::Filter, 0, vec![rule, vec![ACCEPT]])]);
@@ -227,7 +227,7 @@ fn marks_are_set_saved_and_restored_by_their_masks() {
     let is = |value| meta_number(MetaKey::Mark, value);
     let flow = |value: u32| {
         let data = value.to_ne_bytes().to_vec();
-        vec![Expr::Ct { dreg: 0, key: CtKey::Mark, dir: None }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data }]
+        vec![Expr::Ct { dreg: 0, key: CtKey::Mark, dir: None }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }]
     };
     let all = u32::MAX;
     assert_eq!(of(&[mark(0b1111, all), mark(0b0110, 0b0011)], is(0b1010)), Everybody);

@@ -38,7 +38,7 @@ fn the_link_layer_address_of_the_next_router_is_not_known() {
     links.iter_mut().for_each(|link| link.mac = Some(OWN));
     let of = |hook, offset, family| {
         let load = Expr::Payload { dreg: 0, base: PayloadBase::Link, offset, len: 6 };
-        let rule = vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: OWN.to_vec() }, DROP];
+        let rule = vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: OWN.to_vec().into() }, DROP];
         let mut chain = chain(hook, ChainKind::Filter, 0, vec![rule]);
         if family == TableFamily::Netdev {
             chain.base.as_mut().unwrap().devices.extend(["eth0".into(), "eth1".into()]);

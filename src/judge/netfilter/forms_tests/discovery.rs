@@ -41,7 +41,7 @@ fn matches_on_a_neighbours_question_know_what_is_in_it() {
     assert_eq!(input(multiport), Nobody);
     assert_eq!(input(XtMatch::Tcpmss { min: 0, max: 1, invert: true }), Nobody);
     let hops = Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 7, len: 1 };
-    let is = |data: u8| Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![data] };
+    let is = |data: u8| Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![data].into() };
     assert_eq!(lost(Hook::Input, vec![hops.clone(), is(255)]), Everybody);
     assert_eq!(lost(Hook::Input, vec![hops, is(64)]), Nobody);
     let next = Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 6, len: 1 };
@@ -69,7 +69,7 @@ fn a_neighbours_question_and_the_answer_to_it_have_a_type_of_their_own() {
 #[test]
 fn not_every_question_is_sent_to_the_interfaces_own_link_layer_address() {
     let load = Expr::Payload { dreg: 0, base: PayloadBase::Link, offset: 0, len: 6 };
-    let to = |op| lost(Hook::Input, vec![load.clone(), Expr::Cmp { sreg: 0, op, data: OWN.to_vec() }]);
+    let to = |op| lost(Hook::Input, vec![load.clone(), Expr::Cmp { sreg: 0, op, data: OWN.to_vec().into() }]);
     assert_eq!(to(CmpOp::Eq), Unknown);
     assert_eq!(to(CmpOp::Neq), Nobody, "one that has found it before is answered");
 }

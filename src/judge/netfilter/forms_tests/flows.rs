@@ -11,7 +11,7 @@ const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
 fn is(op: CmpOp, data: &[u8]) -> Expr {
-    Expr::Cmp { sreg: 0, op, data: data.to_vec() }
+    Expr::Cmp { sreg: 0, op, data: data.into() }
 }
 
 fn flags(set: u8) -> Vec<Expr> {
@@ -28,7 +28,7 @@ fn state(bits: u32) -> Vec<Expr> {
 
 /// Of the bits in the mask these are set.
 fn status(mask: u32, set: u32) -> Vec<Expr> {
-    let op = BitwiseOp::MaskXor { mask: mask.to_ne_bytes().to_vec(), xor: vec![0; 4] };
+    let op = BitwiseOp::MaskXor { mask: mask.to_ne_bytes().as_slice().into(), xor: vec![0; 4].into() };
     let load = Expr::Ct { dreg: 0, key: CtKey::Status, dir: None };
     vec![load, Expr::Bitwise { sreg: 0, dreg: 0, len: 4, op }, is(CmpOp::Eq, &set.to_ne_bytes())]
 }

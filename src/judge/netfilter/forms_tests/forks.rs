@@ -100,13 +100,13 @@ fn a_rule_of_a_called_chain_is_blamed_with_the_way_there_whoever_was_blamed_befo
 fn a_ban_is_respected_by_the_name_of_the_set_that_holds_the_banned() {
     let load = Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 };
     for (name, respected) in [("f2b-sshd", true), ("other", false)] {
-        let key = ElementKey::One(vec![10, 0, 0, 1]);
+        let key = ElementKey::One(vec![10, 0, 0, 1].into());
         let set = fixture::set(name, 4, vec![Element { key, data: None, exprs: Vec::new() }]);
         let within = Expr::Lookup { set: name.into(), sreg: 0, dreg: None, negate: false };
         let judged = respecting(&["f2b-*"], vec![input(vec![vec![load.clone(), within, DROP]])], vec![set]);
         assert_eq!(judged.blocked[0].by.respected, respected, "{name}");
     }
-    let plain = vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![10, 0, 0, 1] }, DROP];
+    let plain = vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![10, 0, 0, 1].into() }, DROP];
     assert!(!respecting(&["f2b-*"], vec![input(vec![plain])], Vec::new()).blocked[0].by.respected);
 }
 
@@ -135,7 +135,8 @@ fn rules_that_are_met_too_often_are_given_up() {
 #[test]
 fn rules_that_do_nothing_at_a_rate_do_not_count_among_what_is_remembered_of_a_first_connection() {
     let state = Expr::Ct { dreg: 0, key: CtKey::State, dir: None };
-    let established = vec![state, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: 2u32.to_ne_bytes().into() }, ACCEPT];
+    let established =
+        vec![state, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: 2u32.to_ne_bytes().as_slice().into() }, ACCEPT];
     let burst = || limit("1/hour burst 2 packets");
     for nothing in [
         vec![],

@@ -71,10 +71,15 @@ fn the_status_of_a_new_flow_tells_which_nat_it_has_passed() {
         let mask = (IPS_NAT_DONE).to_ne_bytes().to_vec();
         vec![
             Expr::Ct { dreg: 0, key: CtKey::State, dir: None },
-            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: 8u32.to_ne_bytes().to_vec() },
+            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: 8u32.to_ne_bytes().as_slice().into() },
             Expr::Ct { dreg: 0, key: CtKey::Status, dir: None },
-            Expr::Bitwise { sreg: 0, dreg: 0, len: 4, op: BitwiseOp::MaskXor { mask, xor: vec![0; 4] } },
-            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: wanted.to_ne_bytes().to_vec() },
+            Expr::Bitwise {
+                sreg: 0,
+                dreg: 0,
+                len: 4,
+                op: BitwiseOp::MaskXor { mask: mask.into(), xor: vec![0; 4].into() },
+            },
+            Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: wanted.to_ne_bytes().as_slice().into() },
             DROP,
         ]
     };
@@ -97,7 +102,7 @@ fn only_what_comes_in_by_ethernet_has_an_ethernet_header() {
     let payload = |offset, data: &[u8]| {
         let len = data.len() as u32;
         let load = Expr::Payload { dreg: 0, base: PayloadBase::Link, offset, len };
-        vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.to_vec() }]
+        vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: data.into() }]
     };
     let mut host = v4();
     assert_eq!(host.hit(Hook::Input, payload(12, &[0x08, 0x00])), Everybody);
@@ -147,7 +152,7 @@ fn the_owner_of_the_answer_is_root_below_port_1024() {
 #[test]
 fn a_route_is_looked_at_only_once_there_is_one() {
     let realm = meta_number(MetaKey::RtClassid, 7);
-    let rt = |key| vec![Expr::Rt { dreg: 0, key }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0] }];
+    let rt = |key| vec![Expr::Rt { dreg: 0, key }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0].into() }];
     assert_eq!(v4().hit(Hook::Prerouting, realm.clone()), Nobody);
     assert_eq!(v4().hit(Hook::Input, realm), Unknown);
     // NFT_RT_NEXTHOP4 1, NFT_RT_XFRM 4: no IPsec.
@@ -186,7 +191,8 @@ fn at_ingress_the_family_is_that_of_devices() {
 #[test]
 fn a_key_that_is_not_modelled_leaves_all_of_its_register_open() {
     assert_eq!(v4().hit(Hook::Input, meta(MetaKey::Other(99), &[1; 16])), Unknown);
-    let age = |key| vec![Expr::Ct { dreg: 0, key, dir: None }, Expr::Cmp { sreg: 0, op: CmpOp::Gt, data: vec![1; 8] }];
+    let age =
+        |key| vec![Expr::Ct { dreg: 0, key, dir: None }, Expr::Cmp { sreg: 0, op: CmpOp::Gt, data: vec![1; 8].into() }];
     for key in [CtKey::Bytes, CtKey::Pkts, CtKey::Avgpkt, CtKey::Expiration] {
         assert_eq!(v4().hit(Hook::Input, age(key)), Conditional, "{key:?}");
     }
@@ -200,7 +206,7 @@ fn registers_are_put_together_bit_by_bit() {
             immediate(0, &6u32.to_ne_bytes()),
             immediate(4, &3u32.to_ne_bytes()),
             Expr::Bitwise { sreg: 0, dreg: 8, len: 4, op },
-            Expr::Cmp { sreg: 8, op: CmpOp::Eq, data: made.to_ne_bytes().to_vec() },
+            Expr::Cmp { sreg: 8, op: CmpOp::Eq, data: made.to_ne_bytes().as_slice().into() },
         ];
         assert_eq!(v4().hit(Hook::Input, exprs), Everybody, "{made}");
     };

@@ -3,7 +3,7 @@
 use super::*;
 
 fn is(number: u32) -> Expr {
-    Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: number.to_ne_bytes().to_vec() }
+    Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: number.to_ne_bytes().as_slice().into() }
 }
 
 fn input(load: Expr, number: u32) -> Hit {

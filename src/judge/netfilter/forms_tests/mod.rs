@@ -126,7 +126,7 @@ impl Host {
 }
 
 pub(super) fn meta(key: MetaKey, value: &[u8]) -> Vec<Expr> {
-    vec![Expr::Meta { dreg: 0, key }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: value.to_vec() }]
+    vec![Expr::Meta { dreg: 0, key }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: value.into() }]
 }
 
 pub(super) fn meta_number(key: MetaKey, value: u32) -> Vec<Expr> {
@@ -134,11 +134,11 @@ pub(super) fn meta_number(key: MetaKey, value: u32) -> Vec<Expr> {
 }
 
 fn fib(flags: u32, result: FibResult, value: &[u8]) -> Vec<Expr> {
-    vec![Expr::Fib { dreg: 0, flags, result }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: value.to_vec() }]
+    vec![Expr::Fib { dreg: 0, flags, result }, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: value.into() }]
 }
 
 pub(super) fn immediate(dreg: Reg, data: &[u8]) -> Expr {
-    Expr::Immediate { dreg, data: data.to_vec() }
+    Expr::Immediate { dreg, data: data.into() }
 }
 
 const RTN_UNICAST: u32 = 1;

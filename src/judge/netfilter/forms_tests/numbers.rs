@@ -8,7 +8,7 @@ fn payload(base: PayloadBase, offset: u32, len: u32) -> Expr {
 }
 
 fn is(op: CmpOp, data: &[u8]) -> Expr {
-    Expr::Cmp { sreg: 0, op, data: data.to_vec() }
+    Expr::Cmp { sreg: 0, op, data: data.into() }
 }
 
 /// Within its bounds it depends on the packet, and beyond them it is decided: `hit` says whom a comparison with a number hits.
@@ -140,7 +140,7 @@ fn where_a_number_is_at_its_bound_what_comes_after_it_decides() {
 #[test]
 fn a_masked_number_is_decided_where_no_bit_of_it_is_left_or_none_can_be_so() {
     let mask = |mask: u8, xor: u8| {
-        let op = BitwiseOp::MaskXor { mask: vec![mask], xor: vec![xor] };
+        let op = BitwiseOp::MaskXor { mask: vec![mask].into(), xor: vec![xor].into() };
         Expr::Bitwise { sreg: 0, dreg: 0, len: 1, op }
     };
     let ttl = |bits: &[(u8, u8)], op, number| {
@@ -161,7 +161,7 @@ fn a_masked_number_is_decided_where_no_bit_of_it_is_left_or_none_can_be_so() {
     assert_eq!(ttl(&[(0xff, 0x0f), (0xf0, 0)], CmpOp::Eq, 0x4f), Nobody);
     assert_eq!(ttl(&[(0xf0, 0), (0x3f, 0)], CmpOp::Eq, 0x30), Conditional);
     assert_eq!(ttl(&[(0xf0, 0), (0x3f, 0)], CmpOp::Eq, 0x40), Nobody);
-    let long = BitwiseOp::MaskXor { mask: vec![0xff, 0xf0], xor: vec![0, 0] };
+    let long = BitwiseOp::MaskXor { mask: vec![0xff, 0xf0].into(), xor: vec![0, 0].into() };
     let long = Expr::Bitwise { sreg: 0, dreg: 0, len: 2, op: long };
     let of =
         |number: [u8; 2]| v4().hit(Hook::Input, vec![payload(Network, 2, 2), long.clone(), is(CmpOp::Eq, &number)]);

@@ -24,7 +24,7 @@ fn a_named_object_that_limits_is_a_condition_and_one_that_counts_is_none() {
 #[test]
 fn an_object_that_is_found_by_a_key_is_there_for_its_own_keys_alone() {
     let of = |kind, key: [u8; 2]| {
-        let element = Element { key: ElementKey::One(key.to_vec()), data: None, exprs: Vec::new() };
+        let element = Element { key: ElementKey::One(key.to_vec().into()), data: None, exprs: Vec::new() };
         let map = Set { is_map: true, object: kind, ..fixture::set("m", 2, vec![element]) };
         let dport = Expr::Payload { dreg: 0, base: PayloadBase::Transport, offset: 2, len: 2 };
         let found = |name: &str| Expr::Objref { kind: 0, name: None, by_map: Some((name.into(), 0)) };

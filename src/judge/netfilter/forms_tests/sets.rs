@@ -6,7 +6,7 @@ const DPORT: Expr = Expr::Payload { dreg: 0, base: PayloadBase::Transport, offse
 const SSH: [u8; 2] = [0, 22];
 
 fn element(key: &[u8], exprs: &[Expr]) -> Element {
-    Element { key: ElementKey::One(key.to_vec()), data: None, exprs: exprs.to_vec() }
+    Element { key: ElementKey::One(key.to_vec().into()), data: None, exprs: exprs.to_vec() }
 }
 
 fn source(len: u32) -> Expr {
@@ -58,7 +58,7 @@ fn a_concatenation_is_compared_field_by_field_where_the_key_is_a_source() {
     let halves = |low: (u8, u8)| {
         let from = [eight(0x20, 0), eight(low.0, low.0)].concat();
         let to = [eight(0x20, 0xff), eight(low.1, low.1)].concat();
-        let key = ElementKey::Range(from, to);
+        let key = ElementKey::Range(from.into(), to.into());
         let set = fixture::set("s", 16, vec![Element { key, data: None, exprs: Vec::new() }]);
         let set = Set { fields: vec![8, 8], is_interval: true, ..set };
         judged(&host, drops(load.clone(), "s"), vec![set])

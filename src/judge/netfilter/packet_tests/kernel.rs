@@ -22,7 +22,7 @@ fn holds(set: &Set, key: &[u8]) -> Option<usize> {
         })
     };
     let hit = set.elements.iter().position(|element| match &element.key {
-        ElementKey::One(own) => own == key,
+        ElementKey::One(own) => **own == *key,
         ElementKey::Range(from, to) => within(from, to),
         ElementKey::Any => false,
     });
@@ -65,8 +65,8 @@ fn rule(table: &Table, rule: &Rule, packet: &mut Whole) -> Deed {
             Expr::Cmp { sreg, op, data } => {
                 let own = &regs[usize::from(*sreg)..usize::from(*sreg) + data.len()];
                 match op {
-                    CmpOp::Eq => own == data,
-                    CmpOp::Neq => own != data,
+                    CmpOp::Eq => *own == **data,
+                    CmpOp::Neq => *own != **data,
                     CmpOp::Lt => own < data.as_slice(),
                     CmpOp::Lte => own <= data.as_slice(),
                     CmpOp::Gt => own > data.as_slice(),

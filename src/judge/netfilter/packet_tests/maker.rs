@@ -178,7 +178,12 @@ impl Maker<'_> {
             let xor: Vec<u8> = (0..own.len()).map(|_| if flip { self.draw.byte() } else { 0 }).collect();
             own = own.iter().zip(mask.iter().zip(&xor)).map(|(b, (m, x))| b & m ^ x).collect();
             let dreg = self.draw.of(&[reg, reg, reg, 32]);
-            exprs.push(Expr::Bitwise { sreg: reg, dreg, len: own.len() as u32, op: BitwiseOp::MaskXor { mask, xor } });
+            exprs.push(Expr::Bitwise {
+                sreg: reg,
+                dreg,
+                len: own.len() as u32,
+                op: BitwiseOp::MaskXor { mask: mask.into(), xor: xor.into() },
+            });
             return self.test(dreg, &own, exprs);
         }
         self.test(reg, &own, exprs);
@@ -192,12 +197,12 @@ impl Maker<'_> {
             0..=2 => {
                 let op =
                     self.draw.of(&[CmpOp::Eq, CmpOp::Eq, CmpOp::Neq, CmpOp::Lt, CmpOp::Lte, CmpOp::Gt, CmpOp::Gte]);
-                exprs.push(Expr::Cmp { sreg, op, data });
+                exprs.push(Expr::Cmp { sreg, op, data: data.into() });
             }
             3 => {
                 let other = self.near(&own[..short]);
                 let (from, to) = (data.clone().min(other.clone()), data.max(other));
-                exprs.push(Expr::Range { sreg, negate, from, to });
+                exprs.push(Expr::Range { sreg, negate, from: from.into(), to: to.into() });
             }
             4 => {
                 let set = self.set(own.len(), false, own);
@@ -227,10 +232,10 @@ impl Maker<'_> {
             let (a, b) = (self.near(own), self.near(own));
             let key = match self.draw.below(if map { 5 } else { 9 }) {
                 0 => ElementKey::Any,
-                1..=4 => ElementKey::One(a),
-                _ => ElementKey::Range(a.clone().min(b.clone()), a.max(b)),
+                1..=4 => ElementKey::One(a.into()),
+                _ => ElementKey::Range(a.clone().min(b.clone()).into(), a.max(b).into()),
             };
-            let data = map.then(|| ElementData::Bytes(vec![self.draw.below(2) as u8, 0, 0, 0]));
+            let data = map.then(|| ElementData::Bytes(vec![self.draw.below(2) as u8, 0, 0, 0].into()));
             if elements.iter().all(|e| e.key != key) {
                 elements.push(Element { key, data, exprs: Vec::new() });
             }
@@ -256,8 +261,9 @@ impl Maker<'_> {
             (a.clone().min(b.clone()), a.max(b))
         };
         let (address, ports) = (field(0..width), field(width..width + 4));
-        let range = ElementKey::Range([address.0, ports.0].concat(), [address.1, ports.1].concat());
-        let elements = [ElementKey::One(key(self)), range].map(|key| Element { key, data: None, exprs: Vec::new() });
+        let range = ElementKey::Range([address.0, ports.0].concat().into(), [address.1, ports.1].concat().into());
+        let elements =
+            [ElementKey::One(key(self).into()), range].map(|key| Element { key, data: None, exprs: Vec::new() });
         self.sets.push(Set { fields: vec![width, 2], ..fixture::set(&name, width + 4, elements.into()) });
         exprs.push(Expr::Lookup { set: name, sreg: 0, dreg: None, negate: self.draw.chance() });
     }
@@ -445,7 +451,7 @@ impl Maker<'_> {
                 return exprs.push(self.draw.of(&deed));
             }
             10 => {
-                exprs.push(Expr::Immediate { dreg: 4, data: number(self.draw).to_ne_bytes().to_vec() });
+                exprs.push(Expr::Immediate { dreg: 4, data: number(self.draw).to_ne_bytes().as_slice().into() });
                 let set = [
                     Expr::MetaSet { sreg: 4, key: MetaKey::Mark },
                     Expr::CtSet { sreg: 4, key: CtKey::Mark, dir: None },
