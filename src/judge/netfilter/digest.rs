@@ -4,6 +4,7 @@ use super::rules::{Known, Rules};
 use super::scan::is_neutral;
 use crate::facts::{
     BitwiseOp, CmpOp, CtDir, CtKey, Expr, Family, Masked, MetaKey, PayloadBase, Reg, Rule, Verdict, XtHeader, XtMatch,
+    XtTarget,
 };
 
 /// Most bytes that a test looks at.
@@ -88,6 +89,8 @@ struct Digested {
     deed: Option<u16>,
     /// It looks into sets, whose names count as places of a ban.
     sets: bool,
+    /// The place of the chain that it calls, if it names one.
+    callee: Option<u32>,
 }
 
 impl<'a> Digest<'a> {
@@ -110,15 +113,22 @@ impl<'a> Digest<'a> {
             };
             let deed = reader.read(rule);
             digest.tests.append(&mut slow);
-            digest.rules.push(Digested { tests, deed, sets: rule.sets().next().is_some() });
+            let callee = rule.exprs.last().and_then(callee).and_then(|name| rules.place_of_chain(known.table, name));
+            let callee = callee.and_then(|place| u32::try_from(place).ok());
+            digest.rules.push(Digested { tests, deed, sets: rule.sets().next().is_some(), callee });
         }
-        digest.rules.push(Digested { tests: digest.tests.len() as u32, deed: None, sets: false });
+        digest.rules.push(Digested { tests: digest.tests.len() as u32, deed: None, sets: false, callee: None });
         digest
     }
 
     /// Whether the rule looks into sets.
     pub fn has_sets(&self, index: usize) -> bool {
         self.rules.get(index).is_some_and(|rule| rule.sets)
+    }
+
+    /// The chain that the rule calls, by its place, if it names one.
+    pub fn callee(&self, index: usize) -> Option<usize> {
+        self.rules.get(index)?.callee.map(|place| place as usize)
     }
 
     /// The tests of a rule, and the expression that does something if they tell all that stands before it.
@@ -315,6 +325,15 @@ impl<'a> Reader<'_, 'a> {
             }
             _ => self.slow.push(Test::Xt(found)),
         }
+    }
+}
+
+/// The chain that an expression calls.
+fn callee(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Verdict(Verdict::Jump(name) | Verdict::Goto(name)) => Some(name),
+        Expr::XtTarget(XtTarget::Jump(name) | XtTarget::Goto(name)) => Some(name),
+        _ => None,
     }
 }
 

@@ -77,8 +77,9 @@ impl<'a> Rules<'a> {
         }
     }
 
-    pub fn chain(&self, table: &Table, name: &str) -> Option<&Known<'a>> {
-        self.chains.get(*self.by_name.get(&(std::ptr::from_ref(table), name))?)
+    /// Among `chains`.
+    pub fn place_of_chain(&self, table: &Table, name: &str) -> Option<usize> {
+        self.by_name.get(&(std::ptr::from_ref(table), name)).copied()
     }
 
     pub fn set(&self, table: &Table, name: &str) -> Option<&Prepared<'a>> {

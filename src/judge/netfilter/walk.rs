@@ -353,7 +353,11 @@ impl<'a> Walk<'a> {
     /// Goes into another chain of the same table; what comes back has run off its end.
     pub fn call(&mut self, name: &str, fork: Fork, accepted: &mut Vec<Fork>) -> Vec<Fork> {
         let Some(site) = self.stack.last().copied() else { return vec![fork] };
-        let Some(known) = self.rules.chain(site.table, name) else {
+        let named = site.index.and_then(|index| site.known.digest(self.rules).callee(index));
+        let named = named.and_then(|place| self.rules.chains.get(place)).filter(|known| known.chain.name == name);
+        // A verdict may also come out of a map.
+        let mapped = || self.rules.chains.get(self.rules.place_of_chain(site.table, name)?);
+        let Some(known) = named.or_else(mapped) else {
             self.give_up(&mut vec![fork], &format!("chain {name} is not there"));
             return Vec::new();
         };
