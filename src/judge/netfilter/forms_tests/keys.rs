@@ -145,7 +145,7 @@ fn the_owner_of_the_answer_is_root_below_port_1024() {
     // The ACK has the socket of the connection once it is in INPUT.
     assert_eq!(v4().hit(Hook::Input, meta_number(MetaKey::SkUid, 0)), Unknown);
     let syn = Expr::Payload { dreg: 0, base: PayloadBase::Transport, offset: 13, len: 1 };
-    let is_syn = vec![syn, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0x02] }];
+    let is_syn = vec![syn, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: vec![0x02].into() }];
     assert_eq!(v4().hit(Hook::Input, [is_syn, meta_number(MetaKey::SkUid, 0)].concat()), Nobody);
 }
 
