@@ -146,7 +146,7 @@ fn evidence(demand: &Demand, verdict: &PathVerdict, blocked: &Blocked, sources: 
     Details::later(move || {
         json!({
             "family": family, "port": port, "interface": interface,
-            "sources": sources, "by": by, "via": by.via,
+            "sources": sources, "by": by, "via": by.way(),
         })
     })
 }

@@ -2,14 +2,14 @@
 
 use serde_json::json;
 
-use super::{Details, Finding, Intent, PathGates, Severity, behind_nothing, blame, firewall, paths};
+use super::{Details, Finding, Intent, PathGates, Severity, blame, each, of_firewall, paths};
 use crate::facts::{AtBoot, Firewall, Firewalld, Loader, Maker, RuleRef, Snapshot, Table, Zone, escape};
 use crate::policy::{Mode, Policy};
 
 /// The rules of the next boot, path by path; nothing else of the host is judged. Empty where nothing loads any.
 pub fn gates(policy: &Policy, snapshot: &Snapshot) -> Vec<PathGates> {
     let Some(booted) = snapshot.booted() else { return Vec::new() };
-    paths(policy, &snapshot.net).into_iter().map(|path| behind_nothing(firewall(policy, &booted, path))).collect()
+    each(policy, &booted, &paths(policy, &snapshot.net), of_firewall)
 }
 
 pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
@@ -51,8 +51,7 @@ fn made(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         return Vec::new();
     }
     let bare = Snapshot::rules_alone(snapshot.net.clone(), snapshot.firewall.without_mends());
-    let all = paths(policy, &snapshot.net).into_iter();
-    let gates: Vec<PathGates> = all.map(|path| behind_nothing(firewall(policy, &bare, path))).collect();
+    let gates = each(policy, &bare, &paths(policy, &snapshot.net), of_firewall);
     let lacking = blame::findings(&Intent::of(policy, snapshot, &gates), &gates);
     let lacking = lacking.into_iter().find(|found| found.severity == Severity::Critical);
     let finding = |maker: &Maker| {
@@ -98,8 +97,7 @@ fn reverse_path(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         return Vec::new();
     }
     let booted = Snapshot::rules_alone(net, Firewall::none());
-    let all = paths(policy, &snapshot.net).into_iter();
-    let gates: Vec<PathGates> = all.map(|path| behind_nothing(firewall(policy, &booted, path))).collect();
+    let gates = each(policy, &booted, &paths(policy, &snapshot.net), of_firewall);
     let mut out = Vec::new();
     for found in blame::findings(&Intent::of(policy, snapshot, &gates), &gates) {
         let place = found.evidence["by"]["where"].as_str().unwrap_or_default();

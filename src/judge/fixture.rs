@@ -93,7 +93,7 @@ pub fn nft(tables: Vec<Table>) -> Firewall {
     Firewall { nft: Seen::Present(NftRules { generation: 1, tables, raw: Arc::default() }), ..Firewall::none() }
 }
 
-fn address(text: &str, prefix: u8) -> Address {
+pub fn address(text: &str, prefix: u8) -> Address {
     Address { interface: 2, address: ip(text), prefix, global: true, tentative: false }
 }
 

@@ -28,6 +28,7 @@ pub use sshd::socket::in_charge;
 pub use verdict::*;
 
 use std::cmp::Reverse;
+use std::{panic, thread};
 
 use serde_json::json;
 
@@ -42,8 +43,7 @@ pub fn judge(policy: &Policy, snapshot: &Snapshot) -> Judgement {
 
 /// Judges these ways in alone.
 pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
-    let rules = Rules::of(&snapshot.firewall);
-    let gates: Vec<PathGates> = paths.iter().map(|path| gates(policy, snapshot, &rules, path)).collect();
+    let gates = each(policy, snapshot, &paths, gates);
     let mut findings = netfilter_findings(policy, snapshot);
     findings.extend(owners::findings(policy, snapshot));
     findings.extend(wrappers::findings(policy, snapshot));
@@ -56,15 +56,51 @@ pub fn judge_paths(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Ju
 
 /// Judges the rules alone: of a ruleset that is not this host's.
 pub fn judge_ruleset(policy: &Policy, snapshot: &Snapshot, paths: Vec<Path>) -> Judgement {
-    let known = Rules::of(&snapshot.firewall);
-    let gates = paths.iter().map(|path| behind_nothing(through(policy, snapshot, &known, path))).collect();
+    let gates = each(policy, snapshot, &paths, of_rules);
     conclude(policy, snapshot, gates, netfilter_findings(policy, snapshot))
+}
+
+/// Rules from which on the two families are judged side by side: with fewer, a thread costs more than it saves.
+const MANY: usize = 2_000;
+
+/// How one path is judged.
+type Gates = for<'a> fn(&'a Policy, &'a Snapshot, &'a Rules<'a>, &'a Path) -> PathGates;
+
+/// The gates of each path, in the order of the paths.
+fn each(policy: &Policy, snapshot: &Snapshot, paths: &[Path], gates: Gates) -> Vec<PathGates> {
+    let of = |paths: &[Path]| -> Vec<PathGates> {
+        let rules = Rules::of(&snapshot.firewall);
+        paths.iter().map(|path| gates(policy, snapshot, &rules, path)).collect()
+    };
+    let first = paths.first().map(|path| path.family);
+    let (ours, theirs) = paths.split_at(paths.iter().take_while(|path| Some(path.family) == first).count());
+    let rules: usize = snapshot.firewall.tables().flat_map(|t| &t.chains).map(|chain| chain.rules.len()).sum();
+    if theirs.is_empty() || rules < MANY || !thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+        return of(paths);
+    }
+    thread::scope(|scope| {
+        let beside = thread::Builder::new().spawn_scoped(scope, || of(theirs));
+        let mut all = of(ours);
+        all.extend(match beside {
+            Ok(beside) => beside.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            Err(_) => of(theirs),
+        });
+        all
+    })
 }
 
 /// The gates of a path where nothing but the firewall is known.
 fn behind_nothing(firewall: PathVerdict) -> PathGates {
     let open = PathVerdict::open(firewall.path.clone());
     PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open, neighbours: Vec::new() }
+}
+
+fn of_rules<'a>(policy: &'a Policy, snapshot: &'a Snapshot, rules: &'a Rules<'a>, path: &'a Path) -> PathGates {
+    behind_nothing(through(policy, snapshot, rules, path))
+}
+
+fn of_firewall<'a>(policy: &'a Policy, snapshot: &'a Snapshot, rules: &'a Rules<'a>, path: &'a Path) -> PathGates {
+    behind_nothing(firewall_and_doubts(policy, snapshot, rules, path).0)
 }
 
 /// What the rules and routes do to the sources of one path, and to the neighbours on its link that pass their packets on.

@@ -45,6 +45,30 @@ fn with(tables: Vec<Table>) -> Snapshot {
     Snapshot { firewall: nft(tables), ..healthy() }
 }
 
+/// With many rules the families are judged side by side: each path stands where it was, judged as it is alone.
+#[test]
+fn many_rules_are_judged_path_by_path_as_a_few_are() {
+    let ban = |n: usize| and(from(&format!("10.{}.{}.7", n / 250, n % 250)), DROP);
+    let mut snapshot = input((0..super::MANY).map(ban).chain([vec![REJECT]]).collect());
+    snapshot.net.addresses = Seen::Present(vec![
+        fixture::address("2001:db8::11", 64),
+        fixture::address(fixture::V4, 24),
+        fixture::address(fixture::V6, 64),
+        fixture::address("192.0.2.11", 24),
+    ]);
+    let asked = Asked::default();
+    let paths = paths(&asked, &snapshot.net);
+    assert_eq!(paths.iter().filter(|path| path.family == Family::Ipv6).count(), 2);
+    let orders = [paths.clone(), paths.iter().rev().cloned().collect(), vec![paths[2].clone(), paths[0].clone()]];
+    for paths in orders {
+        let due: Vec<PathVerdict> = paths.iter().map(|path| firewall(&asked, &snapshot, path.clone())).collect();
+        let found = judge_paths(&asked, &snapshot, paths);
+        let found: Vec<PathVerdict> = found.gates.into_iter().map(|gates| gates.firewall).collect();
+        assert!(found == due);
+        assert!(found.iter().all(|verdict| verdict.admitted.is_empty()));
+    }
+}
+
 /// Both families in one chain on a hook.
 fn on(hook: Hook, policy: crate::facts::Policy, rules: Vec<Vec<Expr>>) -> Snapshot {
     with(vec![of(TableFamily::Inet, vec![filter(hook, policy, rules)])])

@@ -82,7 +82,14 @@ pub struct Blame {
     #[serde(skip)]
     pub rule_ref: Option<RuleRef>,
     #[serde(skip)]
-    pub via: Arc<[RuleRef]>,
+    pub via: Option<Arc<Calls>>,
+}
+
+/// The rule that calls a chain, and those that lead to it: chains that are called from one place share them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Calls {
+    pub before: Option<Arc<Calls>>,
+    pub at: RuleRef,
 }
 
 impl Blame {
@@ -97,8 +104,16 @@ impl Blame {
             neighbours: false,
             respected: false,
             rule_ref: None,
-            via: Arc::default(),
+            via: None,
         }
+    }
+
+    /// The rules that lead to its chain, the base chain's first.
+    pub fn way(&self) -> Vec<&RuleRef> {
+        let calls = std::iter::successors(self.via.as_deref(), |call| call.before.as_deref());
+        let mut way: Vec<&RuleRef> = calls.map(|call| &call.at).collect();
+        way.reverse();
+        way
     }
 }
 

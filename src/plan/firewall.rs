@@ -128,7 +128,8 @@ impl Trial<'_> {
         if self.unban(bar) {
             return Ok(());
         }
-        let way: Vec<&RuleRef> = by.via.iter().chain([at]).collect();
+        let mut way = by.way();
+        way.push(at);
         match owner(&self.model, &way, &bar.verdict.path.interface) {
             Owner::Nobody => self.insert(bar, intent, hook, &way),
             Owner::Foreign(why) => Err(why),

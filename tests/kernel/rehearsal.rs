@@ -32,7 +32,7 @@ fn judgement() -> Judgement {
             position: None,
             respected: false,
             rule_ref: None,
-            via: [].into(),
+            via: None,
         };
         firewall.block(&AddrSet::full(family), Symptom::TimedOut, by);
         PathGates { whole: firewall.clone(), firewall, listener: open.clone(), wrappers: open, neighbours: Vec::new() }

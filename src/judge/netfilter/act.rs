@@ -40,7 +40,7 @@ impl<'a> Walk<'a> {
             Done::Perhaps(fork, doubt) => self.go_on(fork, rule, at, regs, vec![doubt], out, &mut kept),
             Done::Rule(fork) => kept.push(fork),
             Done::Gone => {}
-            Done::Forks(forks) => kept.extend(forks),
+            Done::Forks(forks) => kept = forks,
             Done::Verdicts(list) => {
                 for (fork, verdict) in list {
                     match self.verdict(fork, &verdict, out) {

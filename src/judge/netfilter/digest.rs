@@ -96,7 +96,7 @@ struct Digested {
 impl<'a> Digest<'a> {
     pub fn of(known: &Known<'a>, rules: &Rules<'a>) -> Digest<'a> {
         let rules_of = known.chain.rules.len();
-        let mut digest = Digest { tests: Vec::with_capacity(rules_of * 3), rules: Vec::with_capacity(rules_of + 1) };
+        let mut digest = Digest { tests: Vec::with_capacity(rules_of * 4), rules: Vec::with_capacity(rules_of + 1) };
         let mut sources = rules.sources.borrow_mut();
         let mut slow = Vec::new();
         for rule in known.chain.rules.iter() {

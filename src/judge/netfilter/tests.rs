@@ -134,7 +134,7 @@ fn a_ban_in_a_chain_that_is_respected_is_told_from_a_drop_of_everybody_there() {
     assert_eq!(respected, [(true, true), (false, false)]);
     let by = &judged.blocked[0].by;
     assert_eq!((&*by.place, by.position), ("inet t f2b-sshd", Some(1)));
-    assert_eq!(&*by.via[0].chain, "in");
+    assert_eq!(&*by.way()[0].chain, "in");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::rules::{Known, Rules};
 use super::scan::{Eval, Scan};
 use super::trace::Met;
 use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Table, Words};
-use crate::judge::{Blame, Gate, Path, Symptom};
+use crate::judge::{Blame, Calls, Gate, Path, Symptom};
 use crate::policy::respects;
 
 /// Rules that one walk looks at, over all forks, before it gives up: jumps may multiply without end. To it comes
@@ -69,8 +69,8 @@ impl Site<'_> {
 
 /// A chain as it is met on one way: by a hook, or by a rule that calls it.
 struct Call {
-    /// The rules that lead there.
-    via: Arc<[RuleRef]>,
+    /// The rules that lead there; a hook needs none.
+    via: Option<Arc<Calls>>,
     /// Whether one of the chains, or the table, is one that the policy respects.
     respected: bool,
     /// The blames that have been made, in order: a rule may end the way of many forks.
@@ -193,7 +193,11 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        returned.append(&mut current);
+        if returned.is_empty() {
+            returned = current;
+        } else {
+            returned.append(&mut current);
+        }
         merge(&mut returned);
         returned
     }
@@ -448,7 +452,7 @@ impl<'a> Walk<'a> {
             neighbours: false,
             respected: !everybody && (call.is_some_and(|call| call.respected) || rule.is_some_and(by_set)),
             rule_ref: Some(site.rule_ref()),
-            via: call.map(|call| call.via.clone()).unwrap_or_default(),
+            via: call.and_then(|call| call.via.clone()),
         }
     }
 
@@ -461,12 +465,15 @@ impl<'a> Walk<'a> {
                 Some(call) => call,
                 None => {
                     let calling = (caller, std::ptr::from_ref(site.chain), site.hook);
-                    let known = self.called.get(&calling).copied();
-                    let call = known.unwrap_or_else(|| {
-                        self.calls.push(self.new_call(&site, caller.map(|(call, _)| call), depth));
-                        self.calls.len() - 1
-                    });
-                    self.called.insert(calling, call);
+                    let call = match self.called.get(&calling) {
+                        Some(known) => *known,
+                        None => {
+                            let caller = caller.and_then(|(call, _)| self.calls.get(call));
+                            self.calls.push(self.new_call(&site, caller, depth));
+                            self.called.insert(calling, self.calls.len() - 1);
+                            self.calls.len() - 1
+                        }
+                    };
                     self.stack.get_mut(depth)?.call = Some(call);
                     call
                 }
@@ -476,13 +483,15 @@ impl<'a> Walk<'a> {
         caller.map(|(call, _)| call)
     }
 
-    fn new_call(&self, site: &Site<'a>, caller: Option<usize>, depth: usize) -> Call {
-        let around = match caller.and_then(|caller| self.calls.get(caller)) {
+    fn new_call(&self, site: &Site<'a>, caller: Option<&Call>, depth: usize) -> Call {
+        let around = match caller {
             Some(caller) => caller.respected,
             None => respects(self.respect, &site.table.name),
         };
         let respected = around || respects(self.respect, &site.chain.name);
-        Call { via: self.stack.iter().take(depth).map(Site::rule_ref).collect(), respected, blames: Vec::new() }
+        let calling = depth.checked_sub(1).and_then(|depth| self.stack.get(depth)).map(Site::rule_ref);
+        let via = calling.map(|at| Arc::new(Calls { before: caller.and_then(|caller| caller.via.clone()), at }));
+        Call { via, respected, blames: Vec::new() }
     }
 }
 

@@ -88,7 +88,7 @@ fn a_rule_of_a_called_chain_is_blamed_with_the_way_there_whoever_was_blamed_befo
     let base = input(vec![vec![from("172.16.0.0/12"), DROP], vec![jump("banned")]]);
     let judged = respecting(&["banned"], vec![base, banned], Vec::new());
     let told = |b: &crate::judge::Blocked| {
-        let via: Vec<_> = b.by.via.iter().map(|at| at.index).collect();
+        let via: Vec<_> = b.by.way().iter().map(|at| at.index).collect();
         (b.by.place.to_string(), via, b.by.respected)
     };
     let blocked: Vec<_> = judged.blocked.iter().map(told).collect();
