@@ -24,7 +24,7 @@ pub struct Aim {
     promised: Vec<(Gate, Key)>,
     /// Gates that the plan works on in a way that the model does not show: there something must get better.
     tried: Vec<Gate>,
-    /// What only the next start or a login lacks, by code and account: it must be gone.
+    /// What only the next start or a login lacks, or a table that is full, by code and account: it must be gone.
     lacks: Vec<(&'static str, Option<String>)>,
     /// How much the next boot would bar, where the plan is about that: there must be less of it.
     at_boot: Option<usize>,
@@ -84,7 +84,9 @@ impl Aim {
         let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning);
         let mended: Vec<_> = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).collect();
         let at_boot = mended.iter().any(|f| f.code.starts_with("boot.")).then(|| barred_at_boot(before));
-        let lacks = mended.into_iter().filter(|f| f.code.starts_with("sshd.")).map(lack).collect();
+        let full = |f: &&Finding| matches!(f.code, "resources.conntrack.full");
+        let full = before.findings.iter().filter(full).filter(|f| plan.steps.iter().any(|step| mends(step, f)));
+        let lacks = mended.into_iter().filter(|f| f.code.starts_with("sshd.")).chain(full).map(lack).collect();
         let flushes = plan.steps.iter().any(|s| matches!(s, Step::Flush | Step::Disable { .. }));
         Aim {
             promised: promised.collect(),
@@ -224,7 +226,9 @@ fn works_on(step: &Step) -> Option<Gate> {
         | Step::FirewalldAllow { .. }
         | Step::Unban { .. } => None,
         // Of the next boot: no client sees anything of it now.
-        Step::Persist { .. } | Step::FreeReserve { .. } | Step::KeepWritersOut { .. } => None,
+        Step::Persist { .. } | Step::FreeReserve { .. } | Step::KeepWritersOut { .. } | Step::RaiseConntrack { .. } => {
+            None
+        }
         Step::UfwRebuild { .. } | Step::FirewalldPanicOff | Step::Flush | Step::Disable { .. } => Some(Gate::Firewall),
         Step::WriteFile { path, .. } => Some(if is_of_wrappers(path) { Gate::Wrappers } else { Gate::Listener }),
         Step::StartUnit { .. }

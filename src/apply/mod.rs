@@ -2,6 +2,7 @@
 //! back those before it.
 #![forbid(unsafe_code)]
 
+pub mod conntrack;
 pub mod emergency;
 pub mod fail2ban;
 pub mod files;
@@ -68,6 +69,8 @@ pub enum StepError {
     Running,
     #[error("{what} cannot be done on a disk that does not run")]
     AtRest { what: String },
+    #[error("read the kernel's id of this boot")]
+    Boot(#[source] io::Error),
     #[error("send a signal to process {pid}")]
     Signal {
         pid: i32,

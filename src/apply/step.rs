@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    StepError, emergency, fail2ban, files, firewalld, flush, insert_by_tool, links, nft, process, sshd, ufw, units,
+    StepError, conntrack, emergency, fail2ban, files, firewalld, flush, insert_by_tool, links, nft, process, sshd, ufw,
+    units,
 };
 use crate::facts::{Backend, Family, RawLegacy, Seen, Snapshot, escape};
 use crate::host::{Host, read_legacy};
@@ -39,6 +40,7 @@ pub(super) fn words(step: &Step) -> String {
         }
         Step::MakeFolder { path, .. } => format!("the making of {}", escape(&path.to_string_lossy())),
         Step::MakeUser { name, .. } => format!("the making of the user {}", escape(name)),
+        Step::RaiseConntrack { .. } => "the raise of nf_conntrack_max".into(),
         Step::ContinueProcess { pid, .. } => format!("the signal to process {pid}"),
         Step::ReloadUnit { unit } => format!("the reload of {}", escape(unit)),
         Step::ThawUnit { unit } => format!("the thawing of {}", escape(unit)),
@@ -209,6 +211,10 @@ impl<'a> Work<'a> {
             Step::MakeUser { name, home, group } => {
                 self.begin(entry, Undo::User { name: name.clone() })?;
                 sshd::make_user(self.host, name, home, *group)?;
+            }
+            Step::RaiseConntrack { from, to } => {
+                self.begin(entry, conntrack::before(self.host, *from, *to)?)?;
+                conntrack::raise(self.host, *to)?;
             }
             Step::ContinueProcess { pid, name } => {
                 let stopped = process::stopped(*pid, name)?;

@@ -80,13 +80,26 @@ pub struct Resources {
     pub memory_available: u64,
     /// Seconds since the epoch; 0 if unknown.
     pub boot_time: u64,
-    /// nf_conntrack_count and nf_conntrack_max
-    pub conntrack: Option<(u64, u64)>,
+    pub conntrack: Option<ConntrackTable>,
     /// A package manager holds its lock (dpkg, rpm): the process's pid if known.
     pub package_manager: Option<String>,
     /// Room that this program keeps for a full disk; looked for when there is something to be mended.
     pub reserve: Option<Reserve>,
 }
+
+/// The table of tracked connections (Documentation/networking/nf_conntrack-sysctl.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ConntrackTable {
+    /// nf_conntrack_count: of this network namespace.
+    pub count: u64,
+    /// nf_conntrack_max: of each.
+    pub max: u64,
+    /// The kernel lets root write nf_conntrack_max from the first network namespace alone.
+    pub raisable: bool,
+}
+
+/// nf_conntrack_max
+pub const CONNTRACK_MAX: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// What can be given back, and how full the disk is that it is on.
 #[derive(Debug, Clone, Serialize)]

@@ -1,7 +1,7 @@
-//! Reading files of the host.
+//! Reading files of the host, and writing to those that are settings of its kernel.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -61,6 +61,18 @@ impl Host {
         match file.metadata().map_err(failed)?.is_file() {
             true => Ok(file),
             false => Err(FileError::NotRegular { path: path.to_owned() }),
+        }
+    }
+
+    /// Writes to a file that is there, in one call, as the settings under /proc/sys want it.
+    pub fn write_setting(&self, path: &Path, text: &str) -> Result<(), FileError> {
+        let failed = |action| move |source| FileError::Io { action, path: path.to_owned(), source };
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let mut file = File::from(self.open(path, flags, Mode::empty()).map_err(|e| failed("open")(e.into()))?);
+        let written = file.write(text.as_bytes()).map_err(failed("write"))?;
+        match written == text.len() {
+            true => Ok(()),
+            false => Err(failed("write")(io::ErrorKind::WriteZero.into())),
         }
     }
 

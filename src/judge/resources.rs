@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{Finding, Severity};
-use crate::facts::{Disk, Snapshot};
-use crate::policy::Policy;
+use crate::facts::{ConntrackTable, Disk, Snapshot};
+use crate::policy::{Mode, Policy};
 
 /// Bytes that a login and a repair want on a disk.
 const DISK_WANTED: u64 = 1 << 20;
@@ -13,13 +13,13 @@ const INODES_WANTED: u64 = 32;
 /// Bytes of memory below which sshd cannot be counted on to fork.
 const MEMORY_WANTED: u64 = 16 << 20;
 
-pub fn findings(_policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
+pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
     let resources = &snapshot.resources;
     let mut out: Vec<Finding> = resources.disks.iter().flat_map(disk).collect();
-    if let Some((count, max)) = resources.conntrack
-        && max > 0
+    if let Some(ConntrackTable { count, max, .. }) = resources.conntrack
+        && policy.firewall.conntrack != Mode::Off
     {
-        if count >= max {
+        if is_full_table(count, max) {
             let words =
                 format!("the connection tracking table is full ({count} of {max}): the kernel drops new connections");
             out.push(finding(
@@ -28,7 +28,7 @@ pub fn findings(_policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
                 words,
                 json!({"count": count, "max": max}),
             ));
-        } else if count >= max / 10 * 9 {
+        } else if max > 0 && count >= max / 10 * 9 {
             let words = format!("the connection tracking table is almost full ({count} of {max})");
             out.push(finding("resources.conntrack.low", Severity::Warning, words, json!({"count": count, "max": max})));
         }
@@ -66,6 +66,11 @@ pub fn is_full(disk: &Disk) -> bool {
     lacks_bytes(disk) || lacks_inodes(disk)
 }
 
+/// Whether the kernel tracks no new connection, and drops its packets.
+pub fn is_full_table(count: u64, max: u64) -> bool {
+    max > 0 && count >= max
+}
+
 fn lacks_bytes(disk: &Disk) -> bool {
     disk.total > 0 && disk.available < DISK_WANTED
 }
@@ -89,6 +94,10 @@ mod tests {
         let mut snapshot = healthy();
         change(&mut snapshot.resources);
         findings(&Policy::default(), &snapshot).iter().map(|f| (f.code, f.severity)).collect()
+    }
+
+    fn table(count: u64, max: u64) -> Option<ConntrackTable> {
+        Some(ConntrackTable { count, max, raisable: true })
     }
 
     fn disk() -> Disk {
@@ -124,8 +133,8 @@ mod tests {
             [("resources.disk.read-only", Severity::Warning)]
         );
         assert_eq!(codes(|r| r.memory_available = 1 << 20), [("resources.memory.low", Severity::Warning)]);
-        assert_eq!(codes(|r| r.conntrack = Some((65536, 65536))), [("resources.conntrack.full", Severity::Critical)]);
-        assert_eq!(codes(|r| r.conntrack = Some((60000, 65536))), [("resources.conntrack.low", Severity::Warning)]);
+        assert_eq!(codes(|r| r.conntrack = table(65536, 65536)), [("resources.conntrack.full", Severity::Critical)]);
+        assert_eq!(codes(|r| r.conntrack = table(60000, 65536)), [("resources.conntrack.low", Severity::Warning)]);
     }
 
     #[test]
@@ -153,7 +162,7 @@ mod tests {
             ((89, 100), None),
             ((0, 0), None),
         ] {
-            let told = codes(|r| r.conntrack = Some(conntrack));
+            let told = codes(|r| r.conntrack = table(conntrack.0, conntrack.1));
             assert_eq!(told.first().map(|(code, _)| *code), code, "{conntrack:?}");
         }
         assert_eq!(codes(|r| r.memory_available = MEMORY_WANTED), []);

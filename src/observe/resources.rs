@@ -7,7 +7,7 @@ use nix::libc;
 use nix::sys::statvfs::{FsFlags, Statvfs};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-use crate::facts::{Disk, Resources};
+use crate::facts::{CONNTRACK_MAX, ConntrackTable, Disk, Resources};
 use crate::host::Host;
 
 /// Folders that sshd, a login or a repair write to.
@@ -87,12 +87,14 @@ fn mount_point(host: &Host, folder: &Path, device: u64, read_only: bool) -> Path
     folder.ancestors().take_while(same).last().unwrap_or(folder).to_owned()
 }
 
-fn conntrack(host: &Host) -> Option<(u64, u64)> {
-    let number = |name: &str| {
-        let bytes = host.read(&Path::new("/proc/sys/net/netfilter").join(name)).ok()?;
-        String::from_utf8_lossy(&bytes).trim().parse().ok()
-    };
-    Some((number("nf_conntrack_count")?, number("nf_conntrack_max")?))
+fn conntrack(host: &Host) -> Option<ConntrackTable> {
+    let number = |path: &Path| String::from_utf8_lossy(&host.read(path).ok()?).trim().parse().ok();
+    let max = Path::new(CONNTRACK_MAX);
+    Some(ConntrackTable {
+        count: number(&max.with_file_name("nf_conntrack_count"))?,
+        max: number(max)?,
+        raisable: host.metadata(max).is_ok_and(|m| m.mode() & 0o200 != 0),
+    })
 }
 
 /// Who holds a lock file, without waiting and without taking it.

@@ -9,6 +9,7 @@ mod firewall;
 mod model;
 mod owner;
 mod persist;
+mod resources;
 pub mod restraint;
 pub mod settle;
 mod sshd;
@@ -59,11 +60,14 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
     if policy.sshd.mode == Mode::Repair && policy.sshd.persist && !lacks(Gate::Listener) {
         sshd::mend(policy, snapshot, judgement, id, &mut draft);
     }
+    if draft.steps.is_empty() {
+        resources::mend(policy, snapshot, &mut draft);
+    }
     if !draft.steps.is_empty() {
         return draft.repair(snapshot, id);
     }
     if intent.demands.iter().all(|d| d.whole == Standing::Met) {
-        return last(policy, snapshot, id);
+        return last(policy, snapshot, id, draft);
     }
     if draft.declined.is_empty() {
         draft.decline("path.disjoint", "whom to let in past all the gates, only the policy's sources can say");
@@ -72,8 +76,7 @@ pub fn plan(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement, id: &st
 }
 
 /// Clients get in now: what is left is the next boot, and what keeps people from logging in.
-fn last(policy: &Policy, snapshot: &Snapshot, id: &str) -> Decision {
-    let mut draft = Draft::default();
+fn last(policy: &Policy, snapshot: &Snapshot, id: &str, mut draft: Draft) -> Decision {
     if policy.firewall.persist && policy.firewall.mode == Mode::Repair {
         persist::mend(policy, snapshot, id, &mut draft);
     }
@@ -109,6 +112,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         ("resources.disk.full" | "resources.disk.inodes", Step::FreeReserve { disk, .. }) => {
             return evidence("mount_point") == disk.to_str();
         }
+        ("resources.conntrack.full", Step::RaiseConntrack { .. }) => return true,
         ("sshd.logins.mode", Step::KeepWritersOut { account, .. }) => return evidence("account") == Some(account),
         ("boot.firewalld.lost", Step::FirewalldAllow { zone, .. }) => return evidence("zone") == Some(zone),
         _ => {}
@@ -147,7 +151,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
             finding.code.starts_with("firewall.")
                 && place.is_some_and(|place| place.split(' ').nth(1) == Some(table.as_str()))
         }
-        Step::FreeReserve { .. } | Step::KeepWritersOut { .. } => false,
+        Step::FreeReserve { .. } | Step::KeepWritersOut { .. } | Step::RaiseConntrack { .. } => false,
         _ => finding.code.starts_with("firewall."),
     }
 }

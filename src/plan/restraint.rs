@@ -188,6 +188,7 @@ fn thing(step: &Step) -> Option<String> {
         Step::WriteFile { path, .. } | Step::Persist { path, .. } => escape(&path.to_string_lossy()),
         Step::SetMode { path, .. } | Step::MakeFolder { path, .. } => escape(&path.to_string_lossy()),
         Step::KeepWritersOut { account, .. } => format!("{ACCOUNT}{}", escape(account)),
+        Step::RaiseConntrack { .. } => "the size of the connection tracking table".to_owned(),
         Step::ContinueProcess { name, .. } => format!("the process {}", escape(name)),
         Step::EmergencySshd { .. } => "the emergency sshd".to_owned(),
         Step::MakeKeys { .. } => "sshd's host keys".to_owned(),

@@ -134,6 +134,11 @@ pub enum Step {
         /// None: a group of its own.
         group: Option<u32>,
     },
+    /// Make room for more tracked connections (nf_conntrack_max), until the next boot.
+    RaiseConntrack {
+        from: u64,
+        to: u64,
+    },
     /// Let a process go on that is stopped (SIGCONT).
     ContinueProcess {
         pid: i32,
@@ -239,7 +244,8 @@ impl Step {
         )
     }
 
-    /// Whether it may take what the agent's sandbox does not give: to give a file to another user or group, to write to homes.
+    /// Whether it may take what the agent's sandbox does not give: to give a file to another user or group, to write to homes or
+    /// to settings of the kernel.
     pub fn leaves_sandbox(&self) -> bool {
         matches!(
             self,
@@ -249,6 +255,7 @@ impl Step {
                 | Step::KeepWritersOut { .. }
                 | Step::MakeFolder { .. }
                 | Step::MakeUser { .. }
+                | Step::RaiseConntrack { .. }
         )
     }
 }
@@ -343,6 +350,8 @@ mod tests {
         // useradd(8) runs on the host; systemd's own links are within reach of the sandbox.
         let user = Step::MakeUser { name: "sshd".into(), home: "/run/sshd".into(), group: None };
         assert!(!user.is_of_files() && user.leaves_sandbox());
+        let raise = Step::RaiseConntrack { from: 1, to: 2 };
+        assert!(!raise.is_of_files() && raise.leaves_sandbox());
         let enabling = Step::EnableUnit { unit: unit() };
         assert!(enabling.is_of_files() && !enabling.leaves_sandbox());
     }

@@ -35,6 +35,7 @@ const CODES: [&str; 26] = [
     "boot.firewalld.lost",
     "resources.disk.full",
     "resources.disk.inodes",
+    "resources.conntrack.full",
 ];
 
 fn finding(code: &'static str, severity: Severity, evidence: Value) -> Finding {
@@ -128,6 +129,7 @@ fn each_step_is_said_to_mend_what_it_mends_and_nothing_else() {
             Step::MakeUser { name: "sshd".into(), home: PathBuf::from("/run/sshd"), group: None },
             "sshd.user.missing",
         ),
+        ("a larger table", Step::RaiseConntrack { from: 1, to: 2 }, "resources.conntrack.full"),
         (
             "SIGCONT",
             Step::ContinueProcess { pid: 1, name: "sshd".into() },

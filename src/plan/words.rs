@@ -62,6 +62,9 @@ impl Step {
             }
             Step::MakeFolder { path, owned } => vec![format!("make the folder {} ({owned})", shown(path))],
             Step::MakeUser { name, .. } => vec![format!("make the system user {}, who cannot log in", escape(name))],
+            Step::RaiseConntrack { from, to } => {
+                vec![format!("raise nf_conntrack_max from {from} to {to}, until the next boot")]
+            }
             Step::ContinueProcess { pid, name } => {
                 vec![format!("let {} (pid {pid}), which is stopped, go on (SIGCONT)", escape(name))]
             }

@@ -78,6 +78,8 @@ pub struct FirewallPolicy {
     pub respect: Vec<String>,
     /// firewalld's panic mode: report, or lift it.
     pub panic: Mode,
+    /// A full table of tracked connections: report it, or make it larger.
+    pub conntrack: Mode,
     /// Go on without a rehearsal where the rules cannot be copied and the judge alone is certain.
     pub unrehearsed: bool,
 }
@@ -168,6 +170,7 @@ impl Default for Policy {
                 persist: true,
                 respect: vec!["f2b-*".into(), "crowdsec*".into()],
                 panic: Mode::Report,
+                conntrack: Mode::Report,
                 unrehearsed: true,
             },
             wrappers: WrappersPolicy { mode: Mode::Repair },

@@ -48,6 +48,7 @@ fn read(document: &DeTable<'_>, m: &mut Mistakes<'_>) -> Policy {
     firewall.read("persist", m, &mut policy.firewall.persist, boolean);
     firewall.read("respect", m, &mut policy.firewall.respect, |m, v| list(m, v, "a list of names", glob));
     firewall.read("panic", m, &mut policy.firewall.panic, mode);
+    firewall.read("conntrack", m, &mut policy.firewall.conntrack, mode);
     firewall.read("unrehearsed", m, &mut policy.firewall.unrehearsed, boolean);
 
     top.table("wrappers").read("mode", m, &mut policy.wrappers.mode, mode);

@@ -14,7 +14,7 @@ pub(super) type Value<'t> = Spanned<DeValue<'t>>;
 const KEYS: [(&str, &[&str]); 9] = [
     ("", &["mode"]),
     ("ssh", &["port", "sources", "interfaces"]),
-    ("firewall", &["mode", "strategy", "persist", "respect", "panic", "unrehearsed"]),
+    ("firewall", &["mode", "strategy", "persist", "respect", "panic", "conntrack", "unrehearsed"]),
     ("wrappers", &["mode"]),
     ("sshd", &["mode", "unmask", "persist", "emergency", "logins"]),
     ("disk", &["reserve"]),

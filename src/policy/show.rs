@@ -31,6 +31,7 @@ impl Policy {
         line(&format!("persist = {}", self.firewall.persist), "mend also what the next boot loads");
         line(&format!("respect = {}", strings(&self.firewall.respect)), "");
         line(&format!("panic = {}", mode(self.firewall.panic)), "firewalld's panic mode");
+        line(&format!("conntrack = {}", mode(self.firewall.conntrack)), "a full table of tracked connections");
         line(&format!("unrehearsed = {}", self.firewall.unrehearsed), "go on where rules cannot be copied");
         line("\n[wrappers]", "");
         line(&format!("mode = {}", mode(self.wrappers.mode)), "");

@@ -35,6 +35,7 @@ fn every_key_is_read() {
         persist = false
         respect = ["f2b-*", "mine?"]
         panic = "repair"
+        conntrack = "off"
         unrehearsed = false
         [wrappers]
         mode = "off"
@@ -63,6 +64,7 @@ fn every_key_is_read() {
             persist: false,
             respect: vec!["f2b-*".into(), "mine?".into()],
             panic: Mode::Repair,
+            conntrack: Mode::Off,
             unrehearsed: false,
         },
         wrappers: WrappersPolicy { mode: Mode::Off },
@@ -261,7 +263,7 @@ fn a_policy() -> impl Strategy<Value = Policy> {
     let mode = || select(MODES.map(|(_, m)| m).to_vec());
     let strategy = select(super::STRATEGIES.map(|(_, s)| s).to_vec());
     let respect = prop::collection::vec("[a-z\"\\\\'#é*?-]{0,9}[a-z]", 0..4);
-    let firewall = (mode(), strategy, any::<bool>(), respect, mode(), any::<bool>());
+    let firewall = (mode(), strategy, any::<bool>(), respect, mode(), any::<bool>(), mode());
     let rest = (mode(), mode(), any::<[bool; 4]>(), 1u32..=1000, 1u64..=2592000, mode());
     let report = (option::of("[a-z_][a-z0-9_-]{0,20}"), any::<bool>(), option::of("/[a-z \"\\\\'#é/.]{0,20}[a-z]"));
     let parts = (ssh, firewall, rest, report);
@@ -278,6 +280,7 @@ fn a_policy() -> impl Strategy<Value = Policy> {
                 respect: firewall.3,
                 panic: firewall.4,
                 unrehearsed: firewall.5,
+                conntrack: firewall.6,
             },
             wrappers: WrappersPolicy { mode: rest.0 },
             sshd: SshdPolicy {

@@ -165,6 +165,12 @@ pub enum Undo {
         started: u64,
         boot: String,
     },
+    /// The size of the table of tracked connections in that boot, before and after.
+    Conntrack {
+        old: u64,
+        new: u64,
+        boot: String,
+    },
     /// The unit was frozen in that run of it before it was thawed.
     Thawed {
         unit: String,

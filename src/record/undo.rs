@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::reserve::make_room;
 use super::{Entry, Phase, RecordError, StateDir, StepEntry, Undo};
 use crate::apply::{
-    StepError, emergency, fail2ban, files, firewalld, flush, iptables, links, process, sshd, ufw, units,
+    StepError, conntrack, emergency, fail2ban, files, firewalld, flush, iptables, links, process, sshd, ufw, units,
 };
 use crate::host::{Host, LockError};
 
@@ -106,6 +106,7 @@ fn on_disk(undo: &Undo) -> OnDisk {
         | Undo::Socket { .. }
         | Undo::Continued { .. }
         | Undo::Thawed { .. }
+        | Undo::Conntrack { .. }
         | Undo::Restarted { .. }
         | Undo::Emergency
         | Undo::Unit { masked: false, .. }
@@ -174,6 +175,7 @@ fn take_back(host: &Host, state: &StateDir, id: &str, step: &StepEntry) -> Resul
         Undo::Socket { unit, active, services, restart } => units::listen_back(host, unit, *active, services, *restart),
         Undo::Continued { pid, started, boot } => process::stop_again(*pid, *started, boot),
         Undo::Thawed { unit, run } => units::freeze_again(host, unit, run),
+        Undo::Conntrack { old, new, boot } => conntrack::put_back(host, *old, *new, boot),
         Undo::Restarted { .. } => Ok(()),
         Undo::Emergency => emergency::stop(host),
         Undo::Enabled { unit } => units::set_enabled(host, unit, false),

@@ -109,6 +109,11 @@ pub fn service(mut host: Booted) -> Result<(), String> {
 /// What the agent's sandbox forbids is done by ssh-rescue-repair.service, which the agent starts; a person, a timer or a boot
 /// may start it as well, and then it matters not how the agent fares.
 pub fn handed_over(host: &Booted) -> Result<(), String> {
+    // In the place of the kernel's table, which is the whole machine's; before the units' own view of /proc/sys is made.
+    let table = "/proc/sys/net/netfilter";
+    host.sh(&format!(
+        "mount -t tmpfs table {table}; echo 50 >{table}/nf_conntrack_count; echo 100 >{table}/nf_conntrack_max"
+    ));
     install(host)?;
     let banner = |what: &str| {
         wait(what, || host.wire.see(SOMEBODY) == [Sight::Banner; 2]).map_err(|e| format!("{e}\n{}", journal(host)))
@@ -147,6 +152,11 @@ pub fn handed_over(host: &Booted) -> Result<(), String> {
         .map_err(|e| format!("{e}: {report}\n{}", journal(host)))?;
     expect("its steps", &report["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty()), &true)?;
     banner("a banner after that")?;
+    // A setting of the kernel, which it may not write to.
+    host.sh(&format!("echo 100 >{table}/nf_conntrack_count; printf '[firewall]\\nconntrack = \"repair\"\\n' >/etc/ssh-rescue/policy.toml"));
+    wait("a larger table", || host.sh(&format!("cat {table}/nf_conntrack_max")) == "200\n")
+        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
+    wait("the raise by the unit", || host.run(said).stdout == b"5\n").map_err(|e| format!("{e}\n{}", journal(host)))?;
 
     let agent = "$(systemctl show -p MainPID --value ssh-rescue.service)";
     for (name, hinder) in

@@ -7,6 +7,7 @@ mod asked;
 mod boot;
 mod clone;
 mod common;
+mod conntrack;
 mod corpus;
 mod decode;
 mod disk;

@@ -20,6 +20,7 @@ use ssh_rescue::record::{Phase, StateDir, history, recover, undo};
 use ssh_rescue::rehearse::drill::{LOCKOUTS, Sight, Stage};
 
 use super::common::{root, skipped};
+use super::conntrack;
 use super::tracer::{CAN_FAIL, Deed, Traced, trace};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ssh-rescue");
@@ -81,7 +82,13 @@ fn open_home(stage: &mut Stage<'_>) {
     stage.tool("sh", &["-c", alice], "").unwrap();
 }
 
-const MENDS: [Mend; 8] = [
+fn full_table(stage: &mut Stage<'_>) {
+    stage.tool("mkdir", &["-p", "/etc/ssh-rescue"], "").unwrap();
+    stage.write("/etc/ssh-rescue/policy.toml", "[firewall]\nconntrack = \"repair\"\n").unwrap();
+    conntrack::table(stage.host, 65_536, 65_536);
+}
+
+const MENDS: [Mend; 9] = [
     Mend { name: "nft", lock_out: |s| of_the_drill(s, "nft: inet input, policy drop"), single: true },
     Mend { name: "iptables", lock_out: |s| of_the_drill(s, "iptables: policy of INPUT is DROP"), single: true },
     Mend {
@@ -100,6 +107,7 @@ const MENDS: [Mend; 8] = [
     },
     Mend { name: "a stopped sshd", lock_out: stop, single: true },
     Mend { name: "modes on the way to keys", lock_out: open_home, single: true },
+    Mend { name: "a full table of connections", lock_out: full_table, single: true },
     Mend { name: "ufw", lock_out: ufw, single: false },
 ];
 
@@ -130,6 +138,7 @@ fn picture(host: &Host) -> Picture {
     for (pid, state) in servers() {
         all.insert(format!("sshd {pid}"), if state == 'T' { "stopped".into() } else { "runs".into() });
     }
+    all.insert("connections".into(), format!("{:?}", conntrack::max()));
     for folder in ["/etc/alice", "/etc/alice/.ssh"] {
         if let Ok(meta) = std::fs::symlink_metadata(folder) {
             all.insert(folder.into(), format!("{:?}", (meta.mode() & 0o7777, meta.uid(), meta.gid())));
