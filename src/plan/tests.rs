@@ -8,7 +8,7 @@ use super::*;
 use crate::facts::{Backend, Family, Owned, TableFamily};
 use crate::judge::Severity;
 
-const CODES: [&str; 26] = [
+const CODES: [&str; 27] = [
     "firewall.input.drop",
     "firewall.panic",
     "route.blackhole",

@@ -109,11 +109,6 @@ pub fn service(mut host: Booted) -> Result<(), String> {
 /// What the agent's sandbox forbids is done by ssh-rescue-repair.service, which the agent starts; a person, a timer or a boot
 /// may start it as well, and then it matters not how the agent fares.
 pub fn handed_over(host: &Booted) -> Result<(), String> {
-    // In the place of the kernel's table, which is the whole machine's; before the units' own view of /proc/sys is made.
-    let table = "/proc/sys/net/netfilter";
-    host.sh(&format!(
-        "mount -t tmpfs table {table}; echo 50 >{table}/nf_conntrack_count; echo 100 >{table}/nf_conntrack_max"
-    ));
     install(host)?;
     let banner = |what: &str| {
         wait(what, || host.wire.see(SOMEBODY) == [Sight::Banner; 2]).map_err(|e| format!("{e}\n{}", journal(host)))
@@ -152,11 +147,24 @@ pub fn handed_over(host: &Booted) -> Result<(), String> {
         .map_err(|e| format!("{e}: {report}\n{}", journal(host)))?;
     expect("its steps", &report["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty()), &true)?;
     banner("a banner after that")?;
-    // A setting of the kernel, which it may not write to.
-    host.sh(&format!("echo 100 >{table}/nf_conntrack_count; printf '[firewall]\\nconntrack = \"repair\"\\n' >/etc/ssh-rescue/policy.toml"));
-    wait("a larger table", || host.sh(&format!("cat {table}/nf_conntrack_max")) == "200\n")
-        .map_err(|e| format!("{e}: {}\n{}", status(host), journal(host)))?;
-    wait("the raise by the unit", || host.run(said).stdout == b"5\n").map_err(|e| format!("{e}\n{}", journal(host)))?;
+    // The size of the table of connections is the one setting of the kernel that the unit may write to, and the agent none.
+    host.sh("nft 'table inet tracks { chain c { type filter hook input priority 0; ct state new accept; }; }'");
+    for (unit, size, other) in [("ssh-rescue-repair", "rw", "ro"), ("ssh-rescue", "ro", "ro")] {
+        let look = format!(
+            "pid=$(systemctl show -p MainPID --value {unit}.service); for name in nf_conntrack_max nf_conntrack_checksum; do
+                 nsenter -t $pid -m findmnt -no VFS-OPTIONS -T /proc/sys/net/netfilter/$name | cut -d, -f1; done"
+        );
+        let stay = "[Service]\nType=exec\nExecStart=\nExecStart=/bin/sleep 60\n";
+        if unit == "ssh-rescue-repair" {
+            let folder = host.path(&format!("/run/systemd/system/{unit}.service.d"));
+            fs::create_dir_all(&folder)
+                .and_then(|()| fs::write(folder.join("stay.conf"), stay))
+                .map_err(|e| e.to_string())?;
+            host.sh(&format!("systemctl daemon-reload; systemctl start {unit}.service"));
+        }
+        expect(unit, &host.sh(&look).as_str(), &format!("{size}\n{other}\n").as_str())?;
+    }
+    host.sh("systemctl stop ssh-rescue-repair; rm -r /run/systemd/system/ssh-rescue-repair.service.d; systemctl daemon-reload; nft delete table inet tracks");
 
     let agent = "$(systemctl show -p MainPID --value ssh-rescue.service)";
     for (name, hinder) in
