@@ -11,7 +11,7 @@ use ssh_rescue::rehearse::probe::{Answer, Listeners, ask};
 
 use super::common::{ADDRESS4, ADDRESS6, IFINDEX, net, patient, root, tcp};
 use super::oracle::{Judged, agrees, first, judged, path};
-use super::{lines_first, lines_nft, lines_xt};
+use super::{lines_first, lines_nft, lines_order, lines_xt};
 
 pub struct Line {
     pub name: &'static str,
@@ -82,6 +82,7 @@ fn the_kernel_and_the_judge_do_what_each_line_says() {
     let sets = [
         (ARPHRD_NONE, lines_nft::LINES),
         (ARPHRD_NONE, lines_xt::LINES),
+        (ARPHRD_NONE, lines_order::LINES),
         (ARPHRD_NONE, lines_first::LINES),
         (ARPHRD_NONE, lines_xt::IPSETS),
         (ARPHRD_ETHER, lines_xt::ON_ETHERNET),

@@ -24,6 +24,7 @@ mod killed;
 mod lines;
 mod lines_first;
 mod lines_nft;
+mod lines_order;
 mod lines_xt;
 mod mend;
 mod neighbours;

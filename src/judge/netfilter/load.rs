@@ -3,9 +3,8 @@
 use super::bytes::{Byte, Var};
 use super::flow::{Doubt, Packet, Phase, Tracking};
 use super::route::{Routes, link};
-use super::stops::{NAT_DST, NAT_SRC};
 use super::walk::Walk;
-use crate::facts::{ChainKind, CtDir, CtKey, Family, FibResult, Hook, MetaKey, PayloadBase, TableFamily, fib_flags};
+use crate::facts::{CtDir, CtKey, Family, FibResult, Hook, MetaKey, PayloadBase, TableFamily, fib_flags};
 
 /// Bytes of a value, or why it is not known (with its length).
 pub enum Loaded {
@@ -167,27 +166,17 @@ impl Walk<'_> {
         let diverted = if packet.flow.diverted.is_some() { 0x20 } else { 0 };
         let new = packet.tracking == Tracking::New;
         let way = match packet.phase {
-            _ if new => 0,
+            _ if new => u32::from(self.past.confirm) * 8,
             Phase::Syn | Phase::Solicit | Phase::Advertise => 0,
             Phase::SynAck => 2 | 8,
             Phase::Ack => 2 | 4 | 8,
         };
-        let base = self.stack.first().map(|s| (s.hook, s.chain.base.as_ref()));
-        let done =
-            match base {
-                _ if !self.nat => 0,
-                Some((Hook::Prerouting, Some(base))) if new => {
-                    if base.kind != ChainKind::Nat && base.priority > NAT_DST { 0x100 } else { 0 }
-                }
-                Some((Hook::Input, Some(base))) if new => {
-                    if base.kind != ChainKind::Nat && base.priority > NAT_SRC {
-                        0x180
-                    } else {
-                        0x100
-                    }
-                }
-                _ => 0x180,
-            };
+        let done = match self.stack.first().map(|s| s.hook) {
+            _ if !self.nat => 0,
+            Some(Hook::Prerouting) if new => u32::from(self.past.nat) * 0x100,
+            Some(Hook::Input) if new => 0x100 | (u32::from(self.past.nat) * 0x80),
+            _ => 0x180,
+        };
         diverted | way | done
     }
 

@@ -9,7 +9,8 @@ use super::digest::{Digest, Source};
 use super::first::Shared;
 use super::lookup::Prepared;
 use crate::facts::{
-    AddrSet, Chain, ChainKind, Expr, Family, Firewall, IpSet, Language, RuleRef, Seen, Table, XtMatch, XtTarget,
+    AddrSet, Chain, ChainKind, Expr, Family, Firewall, IpSet, Language, RuleRef, Seen, Table, Verdict, XtMatch,
+    XtTarget,
 };
 
 pub struct Rules<'a> {
@@ -34,6 +35,8 @@ pub struct Known<'a> {
     pub table: &'a Table,
     pub chain: &'a Chain,
     language: Rc<OnceCell<Arc<Language>>>,
+    /// Of its table.
+    plain: Rc<OnceCell<bool>>,
     named: OnceCell<Named>,
     digest: OnceCell<Digest<'a>>,
 }
@@ -52,11 +55,11 @@ impl<'a> Rules<'a> {
         let (mut sets, mut set_places) = (Vec::new(), HashMap::new());
         for &table in &tables {
             let key = std::ptr::from_ref(table);
-            let language = Rc::new(OnceCell::new());
+            let (language, plain) = (Rc::new(OnceCell::new()), Rc::new(OnceCell::new()));
             for chain in &table.chains {
                 by_name.insert((key, chain.name.as_str()), chains.len());
-                let (language, named, digest) = (language.clone(), OnceCell::new(), OnceCell::new());
-                chains.push(Known { table, chain, language, named, digest });
+                let (language, plain) = (language.clone(), plain.clone());
+                chains.push(Known { table, chain, language, plain, named: OnceCell::new(), digest: OnceCell::new() });
             }
             for set in table.sets.iter() {
                 set_places.insert((key, set.name.as_str()), sets.len());
@@ -138,6 +141,12 @@ impl<'a> Known<'a> {
         })
     }
 
+    /// Whether no rule of the chain, or of one that it may call, does more than to let pass or to drop.
+    pub fn is_plain(&self) -> bool {
+        let exprs = || self.table.chains.iter().flat_map(|c| c.rules.iter()).flat_map(|r| &r.exprs);
+        *self.plain.get_or_init(|| exprs().all(is_plain))
+    }
+
     pub fn digest(&self, rules: &Rules<'a>) -> &Digest<'a> {
         self.digest.get_or_init(|| Digest::of(self, rules))
     }
@@ -163,6 +172,43 @@ fn needs_tracking(expr: &Expr) -> bool {
             _ => false,
         },
         Expr::Unknown { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether the packet, its flow and whatever rules remember stay as they are.
+fn is_plain(expr: &Expr) -> bool {
+    match expr {
+        Expr::Immediate { .. } | Expr::Cmp { .. } | Expr::Range { .. } | Expr::Payload { .. } | Expr::Meta { .. } => {
+            true
+        }
+        Expr::Ct { .. } | Expr::Bitwise { .. } | Expr::Byteorder { .. } | Expr::Fib { .. } => true,
+        Expr::Counter | Expr::Log { .. } => true,
+        Expr::Lookup { dreg, .. } => *dreg != Some(None),
+        Expr::Verdict(verdict) => !matches!(verdict, Verdict::Queue | Verdict::Stolen | Verdict::Unknown(_)),
+        Expr::XtMatch(found) => matches!(
+            found,
+            XtMatch::Header(_)
+                | XtMatch::Tcp { .. }
+                | XtMatch::Udp { .. }
+                | XtMatch::Multiport { .. }
+                | XtMatch::Conntrack(_)
+                | XtMatch::Iprange(_)
+                | XtMatch::Addrtype { .. }
+                | XtMatch::Set { .. }
+                | XtMatch::Mark { .. }
+                | XtMatch::Comment(_)
+        ),
+        Expr::XtTarget(target) => matches!(
+            target,
+            XtTarget::Accept
+                | XtTarget::Drop
+                | XtTarget::Return
+                | XtTarget::Jump(_)
+                | XtTarget::Goto(_)
+                | XtTarget::Continue
+                | XtTarget::Log { .. }
+        ),
         _ => false,
     }
 }

@@ -2,45 +2,76 @@
 
 use std::sync::Arc;
 
-use super::flow::{Doubt, Fork, Packet, Phase, Raised, Tracking, merge};
+use super::flow::{Doubt, DoubtKind, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
 use super::hooks::Hooks;
 use super::rules::Known;
 use super::walk::{End, Fate, Walk};
 use crate::facts::{AddrSet, Backend, Chain, ChainKind, Family, Hook, Policy};
 use crate::judge::{Blame, Gate};
 
-/// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST and NF_IP_PRI_NAT_SRC of linux/netfilter_ipv4.h.
+/// NF_IP_PRI_CONNTRACK, NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC and NF_IP_PRI_CONNTRACK_CONFIRM of linux/netfilter_ipv4.h.
 const CONNTRACK: i32 = -200;
-pub const NAT_DST: i32 = -100;
-pub const NAT_SRC: i32 = 100;
+const NAT_DST: i32 = -100;
+const NAT_SRC: i32 = 100;
+const CONFIRM: i32 = i32::MAX;
 
-enum Stop<'a> {
+/// What of one priority is looked at, and the orders of it that are walked, before it is given up: nobody has as much.
+const AT_ONE_PRIORITY: usize = 256;
+const ORDERS: usize = 32;
+const STEPS: usize = 1000;
+
+/// What the kernel has hooked, each by itself.
+enum Hooked<'a> {
     Conntrack,
-    /// nat's own hook: it rewrites what belongs to a flow that it knows.
-    Rewrite,
+    /// nat's own hook: it rewrites what belongs to a flow that it knows, and asks its chains about the first packet of one.
+    Nat(Vec<Stop<'a>>),
+    /// Where conntrack confirms a new flow.
+    Confirm,
     Chain(&'a Known<'a>),
-    /// A chain of iptables-legacy and those of nf_tables at the same priority, in their order.
-    Tie(&'a Known<'a>, Vec<&'a Known<'a>>),
 }
 
-/// What came of one order of the chains of a tie.
+/// What is hooked at one priority.
+struct Stop<'a> {
+    hooked: Vec<Hooked<'a>>,
+    orders: Orders,
+}
+
+/// The orders that what is hooked may have, by its places.
+enum Orders {
+    /// As it stands, or in no other that makes a difference.
+    One,
+    /// As it stands, and in others.
+    Several(Vec<Vec<usize>>),
+    TooMany,
+}
+
+/// The kernel's own hooks that a packet has passed at the hook where it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Past {
+    pub nat: bool,
+    pub confirm: bool,
+}
+
+/// What came of one order of what is at a stop.
 struct Way {
     passed: Vec<Fork>,
     ends: Vec<End>,
 }
 
 /// In all but their sources.
-type Outcome<'w> = (Option<&'w Packet>, Option<Fate>, &'w [Arc<Raised>]);
+struct Outcome<'w> {
+    packet: Option<&'w Packet>,
+    fate: Option<Fate>,
+    doubt: Option<DoubtKind>,
+}
 
 impl<'a> Hooks<'a> {
-    /// What a packet meets at one hook, in order. Of equal priority the one that was registered later comes first: of the
-    /// chains of nf_tables that is known, and of a chain of iptables-legacy it is not.
+    /// What a packet meets at one hook, in order.
     fn stops(&self, hook: Hook, family: Family, device: &str) -> Vec<Stop<'a>> {
-        let mut chains: Vec<((i32, i64), &'a Known<'a>)> = Vec::new();
-        let nat = match hook {
-            Hook::Prerouting | Hook::Output => NAT_DST,
-            _ => NAT_SRC,
-        };
+        let (mut hooked, mut of_nat) = (Vec::new(), Vec::new());
+        if matches!(hook, Hook::Prerouting | Hook::Output) {
+            hooked.push((CONNTRACK, Hooked::Conntrack));
+        }
         // The latest first.
         for known in self.rules.chains.iter().rev() {
             let table = known.table;
@@ -52,54 +83,141 @@ impl<'a> Hooks<'a> {
             if of_device && !base.devices.iter().any(|d| is_device(d, device)) {
                 continue;
             }
-            // All nat chains run inside nat's one hook, in the order of their own priorities.
-            let place = match base.kind {
-                ChainKind::Nat => (nat, i64::from(base.priority)),
-                _ => (base.priority, i64::MIN),
+            let list = if base.kind == ChainKind::Nat { &mut of_nat } else { &mut hooked };
+            list.push((base.priority, Hooked::Chain(known)));
+        }
+        if self.rules.nat(family) {
+            let place = match hook {
+                Hook::Prerouting | Hook::Output => Some(NAT_DST),
+                Hook::Input | Hook::Postrouting => Some(NAT_SRC),
+                _ => None,
             };
-            chains.push((place, known));
+            hooked.extend(place.map(|place| (place, Hooked::Nat(self.by_priority(of_nat, family)))));
         }
-        chains.sort_by_key(|(place, _)| *place);
-        let mut own = Vec::new();
-        if matches!(hook, Hook::Prerouting | Hook::Output) {
-            own.push((CONNTRACK, Stop::Conntrack));
+        if matches!(hook, Hook::Input | Hook::Postrouting) {
+            hooked.push((CONFIRM, Hooked::Confirm));
         }
-        if matches!(hook, Hook::Prerouting | Hook::Postrouting) {
-            own.push((nat, Stop::Rewrite));
-        }
-        own.sort_by_key(|(priority, _)| *priority);
-        let mut own = own.into_iter().peekable();
-        let mut stops = Vec::new();
-        for equal in chains.chunk_by(|(one, _), (other, _)| one == other) {
-            let Some(((priority, _), _)) = equal.first() else { continue };
-            while let Some((_, stop)) = own.next_if(|(own, _)| own <= priority) {
-                stops.push(stop);
-            }
-            let mut equal: Vec<_> = equal.iter().map(|(_, known)| *known).collect();
-            let legacy = equal.iter().position(|k| k.table.backend == Backend::Legacy && does_something(k.chain));
-            match legacy {
-                Some(at) if equal.iter().filter(|k| does_something(k.chain)).count() > 1 => {
-                    let legacy = equal.remove(at);
-                    stops.push(Stop::Tie(legacy, equal));
-                }
-                _ => stops.extend(equal.into_iter().map(Stop::Chain)),
+        self.by_priority(hooked, family)
+    }
+
+    fn by_priority(&self, mut hooked: Vec<(i32, Hooked<'a>)>, family: Family) -> Vec<Stop<'a>> {
+        hooked.sort_by_key(|(priority, _)| *priority);
+        let mut stops: Vec<(i32, Vec<Hooked<'a>>)> = Vec::new();
+        for (priority, one) in hooked {
+            match stops.last_mut().filter(|(same, _)| *same == priority) {
+                Some((_, list)) => list.push(one),
+                None => stops.push((priority, vec![one])),
             }
         }
-        stops.extend(own.map(|(_, stop)| stop));
-        stops
+        let stop = |(_, hooked): (i32, Vec<Hooked<'a>>)| Stop { orders: self.orders(&hooked, family), hooked };
+        stops.into_iter().map(stop).collect()
+    }
+
+    /// The orders that what has the same priority may have. They stand in one of them.
+    fn orders(&self, hooked: &[Hooked<'a>], family: Family) -> Orders {
+        if hooked.is_sorted_by(|one, next| self.precedes(one, next)) {
+            return Orders::One;
+        }
+        if hooked.len() > AT_ONE_PRIORITY {
+            return Orders::TooMany;
+        }
+        let all = || hooked.iter().enumerate();
+        let matters = |one: &Hooked<'a>, other: &Hooked<'a>| !self.commute(one, other, family);
+        let open = |(at, one)| all().skip(at + 1).any(|(_, other)| matters(one, other) && !self.precedes(one, other));
+        if !all().any(open) {
+            return Orders::One;
+        }
+        let bound = |(at, one): &(usize, &Hooked<'a>)| all().any(|(place, other)| place != *at && matters(one, other));
+        let (bound, free): (Vec<_>, Vec<_>) = all().partition(bound);
+        let mut found = Vec::new();
+        let mut steps = STEPS;
+        if bound.len() > ORDERS || !self.extend(&bound, family, &mut Vec::new(), &mut found, &mut steps) {
+            return Orders::TooMany;
+        }
+        let free: Vec<usize> = free.into_iter().map(|(at, _)| at).collect();
+        let others = found.into_iter().skip(1).map(|order| [free.clone(), order].concat());
+        Orders::Several(std::iter::once((0..hooked.len()).collect()).chain(others).collect())
+    }
+
+    /// Finds the orders that begin as `order` does, of those that come to the same only the first. False: there are too many.
+    fn extend<'b>(
+        &self,
+        bound: &[(usize, &'b Hooked<'a>)],
+        family: Family,
+        order: &mut Vec<(usize, &'b Hooked<'a>)>,
+        found: &mut Vec<Vec<usize>>,
+        steps: &mut usize,
+    ) -> bool {
+        let Some(left) = steps.checked_sub(1) else { return false };
+        *steps = left;
+        if order.len() == bound.len() {
+            found.push(order.iter().map(|(at, _)| *at).collect());
+            return found.len() <= ORDERS;
+        }
+        let is_in = |order: &[(usize, _)], at| order.iter().any(|(place, _)| *place == at);
+        for (at, one) in bound {
+            let late = |(place, other): &(usize, &Hooked<'a>)| {
+                place != at && !is_in(order, *place) && self.precedes(other, one)
+            };
+            if is_in(order, *at) || bound.iter().any(late) {
+                continue;
+            }
+            let mut passing = order.iter().rev().take_while(|(_, other)| self.commute(one, other, family));
+            if passing.any(|(place, _)| place > at) {
+                continue;
+            }
+            order.push((*at, *one));
+            let all = self.extend(bound, family, order, found, steps);
+            order.pop();
+            if !all {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether it is known that of two of the same priority this one comes first. The kernel puts the one that was registered
+    /// later first (nf_hook_entries_grow). Chains of one table are registered in the order in which they are listed. Those of
+    /// several tables in any: a chain may be added to a table that has been there for long, as a device to a chain. nat's own
+    /// hook is registered with the first chain of nat, on whichever hook, and stays while there is one: so it outlives a ruleset
+    /// that is replaced by another at once.
+    fn precedes(&self, one: &Hooked<'a>, other: &Hooked<'a>) -> bool {
+        match (one, other) {
+            (Hooked::Chain(one), Hooked::Chain(other)) => {
+                let same = one.table.backend == Backend::Nft && std::ptr::eq(one.table, other.table);
+                let of_devices = one.chain.base.as_ref().is_some_and(|b| !b.devices.is_empty());
+                same && !of_devices && std::ptr::from_ref(one.chain) > std::ptr::from_ref(other.chain)
+            }
+            (Hooked::Chain(one), Hooked::Nat(_)) => {
+                let is_nat = |c: &Chain| c.base.as_ref().is_some_and(|b| b.kind == ChainKind::Nat);
+                let earlier = one.table.chains.iter().take_while(|chain| !std::ptr::eq(*chain, one.chain));
+                one.table.backend == Backend::Nft && earlier.into_iter().any(is_nat)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it comes to the same in which order a packet meets the two.
+    fn commute(&self, one: &Hooked<'a>, other: &Hooked<'a>, family: Family) -> bool {
+        let idle = |hooked: &Hooked<'a>| match hooked {
+            Hooked::Chain(known) => !does_something(known.chain),
+            Hooked::Conntrack => !self.rules.tracked(family),
+            Hooked::Nat(_) | Hooked::Confirm => false,
+        };
+        match (one, other) {
+            (one, other) if idle(one) || idle(other) => true,
+            (Hooked::Chain(one), Hooked::Chain(other)) => one.is_plain() && other.is_plain(),
+            _ => false,
+        }
     }
 
     pub fn pass(&self, walk: &mut Walk<'a>, hook: Hook, mut forks: Vec<Fork>, device: &str) -> Vec<Fork> {
+        walk.past = Past::default();
         for stop in self.stops(hook, walk.path.family, device) {
             if forks.is_empty() {
                 break;
             }
-            match stop {
-                Stop::Conntrack => forks.iter_mut().for_each(|f| track(&mut f.packet)),
-                Stop::Rewrite => forks.iter_mut().for_each(|f| rewrite(&mut f.packet)),
-                Stop::Chain(known) => forks = pass_chain(walk, hook, known, forks),
-                Stop::Tie(legacy, others) => forks = pass_tie(walk, hook, legacy, &others, forks),
-            }
+            forks = pass_stop(walk, hook, &stop, forks);
         }
         for fork in &mut forks {
             fork.packet.nat_done = false;
@@ -125,23 +243,67 @@ fn pass_chain<'a>(walk: &mut Walk<'a>, hook: Hook, known: &'a Known<'a>, forks: 
     passed
 }
 
-/// Walks the chains in every order that they may have. Where it matters, what becomes of the sources is in doubt.
+fn pass_stop<'a>(walk: &mut Walk<'a>, hook: Hook, stop: &Stop<'a>, mut forks: Vec<Fork>) -> Vec<Fork> {
+    match &stop.orders {
+        Orders::One => stop.hooked.iter().fold(forks, |forks, hooked| meet(walk, hook, hooked, forks)),
+        Orders::Several(orders) => pass_tie(walk, hook, stop, orders, forks),
+        Orders::TooMany => {
+            walk.leave_open(&mut forks, &raised(stop));
+            forks
+        }
+    }
+}
+
+fn meet<'a>(walk: &mut Walk<'a>, hook: Hook, hooked: &Hooked<'a>, mut forks: Vec<Fork>) -> Vec<Fork> {
+    match hooked {
+        Hooked::Conntrack => forks.iter_mut().for_each(|f| track(&mut f.packet)),
+        Hooked::Nat(stops) => {
+            if matches!(hook, Hook::Prerouting | Hook::Postrouting) {
+                forks.iter_mut().for_each(|f| rewrite(&mut f.packet));
+            }
+            forks = stops.iter().fold(forks, |forks, stop| pass_stop(walk, hook, stop, forks));
+            walk.past.nat = true;
+        }
+        Hooked::Confirm => walk.past.confirm = true,
+        Hooked::Chain(known) => forks = pass_chain(walk, hook, known, forks),
+    }
+    forks
+}
+
+/// That the order is not known.
+fn raised(stop: &Stop<'_>) -> Arc<Raised> {
+    let own = stop.hooked.iter().find_map(|hooked| match hooked {
+        Hooked::Conntrack | Hooked::Confirm => Some("a chain has the same priority as connection tracking"),
+        Hooked::Nat(_) => Some("a chain has the same priority as nat"),
+        Hooked::Chain(_) => None,
+    });
+    let why = own.unwrap_or("chains have the same priority");
+    let chains = stop.hooked.iter().filter_map(|hooked| match hooked {
+        Hooked::Chain(known) if does_something(known.chain) => Some(known.named().place.clone()),
+        _ => None,
+    });
+    let by = Blame::gate(Gate::Firewall, chains.into_iter().next().as_deref().unwrap_or_default());
+    Arc::new(Raised { doubt: Doubt::unknown(format!("{why}, and it is not known which comes first")), by: by.into() })
+}
+
+/// Walks what is at a stop in every order that it may have. Where it matters, what becomes of the sources is in doubt.
 fn pass_tie<'a>(
     walk: &mut Walk<'a>,
     hook: Hook,
-    legacy: &'a Known<'a>,
-    others: &[&'a Known<'a>],
+    stop: &Stop<'a>,
+    orders: &[Vec<usize>],
     forks: Vec<Fork>,
 ) -> Vec<Fork> {
     let before = std::mem::take(&mut walk.ends);
     let told = walk.trace.as_ref().map_or(0, Vec::len);
+    let past = walk.past;
     let mut ways = Vec::new();
-    for place in 0..=others.len() {
-        let mut order = others.to_vec();
-        order.insert(place, legacy);
+    for (number, order) in orders.iter().enumerate() {
+        walk.past = past;
         // One order is told.
-        let trace = if place > 0 { walk.trace.take() } else { None };
-        let passed = order.into_iter().fold(forks.clone(), |forks, known| pass_chain(walk, hook, known, forks));
+        let trace = if number > 0 { walk.trace.take() } else { None };
+        let order = order.iter().filter_map(|place| stop.hooked.get(*place));
+        let passed = order.fold(forks.clone(), |forks, hooked| meet(walk, hook, hooked, forks));
         ways.push(Way { passed, ends: std::mem::take(&mut walk.ends) });
         walk.trace = trace.or(walk.trace.take());
     }
@@ -156,9 +318,7 @@ fn pass_tie<'a>(
     } else if let Some(trace) = &mut walk.trace {
         trace.iter_mut().skip(told).for_each(|met| met.maybe = true);
     }
-    let why = "chains of iptables-legacy and nf_tables have the same priority, and the kernel does not tell which comes first";
-    let by = Blame::gate(Gate::Firewall, &legacy.named().place);
-    let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: by.into() });
+    let raised = raised(stop);
     let mut passed = Vec::new();
     for (place, way) in ways.into_iter().enumerate() {
         for fork in way.passed {
@@ -195,7 +355,7 @@ impl Way {
         let mut differing = AddrSet::empty(family);
         for (these, those) in [(&own, &others), (&others, &own)] {
             for (outcome, sources) in these {
-                match those.iter().find(|(same, _)| same == outcome) {
+                match those.iter().find(|(same, _)| same.is(outcome)) {
                     Some((_, same)) => differing.union_with(&sources.minus(same)),
                     None => differing.union_with(sources),
                 }
@@ -204,18 +364,49 @@ impl Way {
         differing
     }
 
-    fn outcomes(&self, family: Family) -> Vec<(Outcome<'_>, AddrSet)> {
-        let mut all: Vec<(Outcome<'_>, Vec<&AddrSet>)> = Vec::new();
-        let passed = self.passed.iter().map(|f| ((Some(&f.packet), None, f.doubts.as_slice()), &f.sources));
-        let ended = self.ends.iter().map(|e| ((None, Some(e.fate), e.doubts.as_slice()), &e.sources));
+    fn outcomes<'w>(&'w self, family: Family) -> Vec<(Outcome<'w>, AddrSet)> {
+        let mut all: Vec<(Outcome<'w>, Vec<&AddrSet>)> = Vec::new();
+        // Whichever rules have raised the doubts.
+        let worst = |doubts: &[Arc<Raised>]| doubts.iter().map(|raised| raised.doubt.kind).max();
+        let passed =
+            |f: &'w Fork| (Outcome { packet: Some(&f.packet), fate: None, doubt: worst(&f.doubts) }, &f.sources);
+        let ended = |e: &'w End| (Outcome { packet: None, fate: Some(e.fate), doubt: worst(&e.doubts) }, &e.sources);
+        let (passed, ended) = (self.passed.iter().map(passed), self.ends.iter().map(ended));
         for (outcome, sources) in passed.chain(ended) {
-            match all.iter_mut().find(|(same, _)| *same == outcome) {
+            match all.iter_mut().find(|(same, _)| same.is(&outcome)) {
                 Some((_, list)) => list.push(sources),
                 None => all.push((outcome, vec![sources])),
             }
         }
         all.into_iter().map(|(outcome, list)| (outcome, AddrSet::all(family, list))).collect()
     }
+}
+
+impl Outcome<'_> {
+    fn is(&self, other: &Outcome<'_>) -> bool {
+        let packets = match (self.packet, other.packet) {
+            (Some(one), Some(other)) => alike(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        packets && self.fate == other.fate && self.doubt == other.doubt
+    }
+}
+
+/// Whether the packets fare alike from here on, whoever has made them what they are, and whatever was remembered first.
+fn alike(one: &Packet, other: &Packet) -> bool {
+    let led = |p: &Packet| p.flow.diverted.as_ref().map(|to| (to.address, to.port));
+    let bare = |p: &Packet| {
+        let flow = Flow { diverted: None, ..p.flow.clone() };
+        Packet { flow, rewritten: None, touched: Vec::new(), notes: Vec::new(), ..p.clone() }
+    };
+    let rewritten = one.rewritten.is_some() == other.rewritten.is_some();
+    let remembered = same(&one.touched, &other.touched) && same(&one.notes, &other.notes);
+    rewritten && led(one) == led(other) && remembered && bare(one) == bare(other)
+}
+
+/// In whatever order.
+fn same<T: PartialEq>(these: &[T], those: &[T]) -> bool {
+    these.len() == those.len() && these.iter().all(|one| those.contains(one))
 }
 
 fn is_device(pattern: &str, device: &str) -> bool {

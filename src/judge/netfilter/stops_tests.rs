@@ -10,8 +10,7 @@ use std::sync::Arc;
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
-const TIE: &str =
-    "chains of iptables-legacy and nf_tables have the same priority, and the kernel does not tell which comes first";
+const TIE: &str = "chains have the same priority, and it is not known which comes first";
 
 fn load(base: PayloadBase, offset: u32, data: &[u8]) -> Vec<Expr> {
     let load = Expr::Payload { dreg: 0, base, offset, len: data.len() as u32 };
@@ -66,12 +65,75 @@ fn blocked(judged: &PathVerdict) -> Vec<(String, Backend, Symptom)> {
     judged.blocked.iter().map(told).collect()
 }
 
+fn open(judged: &PathVerdict) -> Vec<(AddrSet, &str)> {
+    assert!(judged.blocked.is_empty() && judged.conditional.is_empty(), "{judged:?}");
+    judged.unknown.iter().map(|o| (o.sources.clone(), o.reason.as_str())).collect()
+}
+
 #[test]
-fn of_chains_of_nf_tables_with_one_priority_the_later_comes_first() {
+fn of_chains_of_one_table_with_one_priority_the_later_comes_first() {
+    let of = |chains| judged(&nft(vec![fixture::table(chains, Vec::new())]));
     let (first, second) = (input(vec![from(10, marks())]), input(vec![drops_marked()]));
-    assert!(judged(&both(None, vec![first.clone(), second.clone()])).admitted.is_full());
-    let other = judged(&both(None, vec![second, first]));
-    assert_eq!(blocked(&other), [("10.0.0.0/8".into(), Backend::Nft, Symptom::TimedOut)]);
+    assert!(of(vec![first.clone(), second.clone()]).admitted.is_full());
+    assert_eq!(blocked(&of(vec![second, first])), [("10.0.0.0/8".into(), Backend::Nft, Symptom::TimedOut)]);
+}
+
+#[test]
+fn of_chains_of_two_tables_it_is_not_known_which_comes_first() {
+    let (first, second) = (input(vec![from(10, marks())]), input(vec![drops_marked()]));
+    for chains in [vec![first.clone(), second.clone()], vec![second, first]] {
+        let judged = judged(&both(None, chains));
+        assert_eq!(open(&judged), [(net("10.0.0.0/8"), TIE)]);
+        assert_eq!(judged.admitted, net("10.0.0.0/8").complement());
+    }
+}
+
+/// One that marks among five that only drop: 6! orders come to 2^5.
+#[test]
+fn nor_of_chains_of_a_device_which_may_have_been_given_it_later() {
+    let on_eth0 = |rule| {
+        let mut chain = chain(Hook::Ingress, ChainKind::Filter, 0, vec![rule]);
+        chain.base.as_mut().unwrap().devices = vec!["eth0".to_owned()];
+        chain
+    };
+    let chains = vec![on_eth0(from(10, marks())), on_eth0(drops_marked())];
+    let judged = judged(&nft(vec![Table { family: TableFamily::Netdev, ..fixture::table(chains, Vec::new()) }]));
+    assert_eq!(open(&judged), [(net("10.0.0.0/8"), TIE)]);
+}
+
+#[test]
+fn orders_that_come_to_the_same_are_walked_once() {
+    let plain = |first| input(vec![from(first, DROP)]);
+    let tables = |count, more: Vec<Chain>| (0..count).map(|n| plain(20 + n)).chain(more).collect::<Vec<_>>();
+    let dropped = judged(&both(Some(plain(10)), tables(200, Vec::new())));
+    assert!(dropped.unknown.is_empty() && !dropped.admitted.intersects(&net("10.0.0.0/8")), "{dropped:?}");
+    assert_eq!(dropped.blocked.len(), 201);
+    let marking = || vec![input(vec![from(10, marks()), drops_marked()])];
+    assert!(judged(&both(None, tables(5, marking()))).unknown.is_empty());
+    let too_many = judged(&both(None, tables(6, marking())));
+    assert_eq!(open(&too_many), [(AddrSet::full(Family::Ipv4), TIE)]);
+    // Of one table the order is known, however many there are.
+    let one = fixture::table(tables(200, [marking(), marking()].concat()), Vec::new());
+    assert_eq!(judged(&nft(vec![one])).blocked.len(), 201);
+}
+
+#[test]
+fn doubts_may_be_raised_and_limits_drawn_on_in_any_order() {
+    let limit = || Expr::Limit { over: true, text: "1/second burst 5 packets".into() };
+    let limited = || input(vec![[flags(SYN, limit()), vec![DROP]].concat()]);
+    let table = |name: &str| Table { name: name.into(), ..fixture::table(vec![limited()], Vec::new()) };
+    let judged = judged(&nft(vec![table("a"), table("b")]));
+    assert!(judged.unknown.is_empty(), "{judged:?}");
+    let [open] = &judged.conditional[..] else { panic!("{judged:?}") };
+    assert!(open.sources.is_full() && open.first.as_ref().unwrap().admitted.is_full(), "{judged:?}");
+}
+
+#[test]
+fn who_of_several_leads_a_flow_to_the_same_place_does_not_matter() {
+    let led = |to| fixture::table(vec![nat_on(Hook::Prerouting, vec![redirect(Some((to, to)))])], Vec::new());
+    assert!(judged(&nft(vec![led(2222), led(2222)])).admitted.is_full());
+    // Nobody listens on 2223.
+    assert_eq!(open(&judged(&nft(vec![led(2222), led(2223)]))), [(AddrSet::full(Family::Ipv4), TIE)]);
 }
 
 #[test]
@@ -79,8 +141,8 @@ fn where_the_order_of_legacy_and_nf_tables_decides_it_is_not_known_what_becomes_
     let (marking, dropping) = (input(vec![from(10, marks())]), input(vec![drops_marked()]));
     for (legacy, other) in [(&marking, &dropping), (&dropping, &marking)] {
         let judged = judged(&both(Some(legacy.clone()), vec![other.clone()]));
+        assert_eq!(open(&judged), [(net("10.0.0.0/8"), TIE)]);
         let [open] = &judged.unknown[..] else { panic!("{judged:?}") };
-        assert_eq!((&open.sources, open.reason.as_str()), (&net("10.0.0.0/8"), TIE));
         assert!(judged.blocked.is_empty() && judged.admitted == net("10.0.0.0/8").complement(), "{judged:?}");
         assert_eq!(&*open.by.place, "ip filter c (iptables-legacy)");
     }
@@ -99,7 +161,9 @@ fn where_the_order_decides_nothing_there_is_no_doubt() {
     assert!(judged(&both(Some(input(vec![vec![Expr::Counter]])), vec![drops(10)])).unknown.is_empty());
     // Legacy has nothing to say, and the order of the others is known.
     let (first, second) = (input(vec![from(10, marks())]), input(vec![drops_marked()]));
-    assert!(judged(&both(Some(input(Vec::new())), vec![first, second])).admitted.is_full());
+    let legacy4 = both(Some(input(Vec::new())), Vec::new()).legacy4;
+    let known = Firewall { legacy4, ..nft(vec![fixture::table(vec![first, second], Vec::new())]) };
+    assert!(judged(&known).admitted.is_full());
 }
 
 #[test]
@@ -194,6 +258,79 @@ fn the_chains_of_nat_come_at_its_own_place_whatever_their_priorities() {
     for nat in [-150, -100, 50] {
         assert_eq!(of(nat, 0), Nobody, "{nat}");
         assert_eq!(of(nat, -120), Hit::Some(AddrSet::full(Family::Ipv4)), "{nat}");
+    }
+}
+
+fn asked_for_22() -> Chain {
+    chain(
+        Hook::Prerouting,
+        ChainKind::Filter,
+        -100,
+        vec![[load(PayloadBase::Transport, 2, &[0, 22]), vec![DROP]].concat()],
+    )
+}
+
+fn nat_on(hook: Hook, rules: Vec<Vec<Expr>>) -> Chain {
+    chain(hook, ChainKind::Nat, if hook == Hook::Prerouting { -100 } else { 100 }, rules)
+}
+
+fn of_family(family: TableFamily, chains: Vec<Chain>) -> Table {
+    Table { family, ..fixture::table(chains, Vec::new()) }
+}
+
+#[test]
+fn a_chain_of_nats_priority_comes_before_nat_where_a_chain_of_nat_is_older_and_else_it_is_not_known() {
+    const OPEN: &str = "a chain has the same priority as nat, and it is not known which comes first";
+    let led = || nat_on(Hook::Prerouting, vec![redirect(Some((2222, 2222)))]);
+    let all = AddrSet::full(Family::Ipv4);
+    let one = |chains| judged(&nft(vec![of_family(TableFamily::Ip, chains)]));
+    assert_eq!(one(vec![led(), asked_for_22()]).blocked_sources(), all);
+    assert_eq!(one(vec![nat_on(Hook::Postrouting, Vec::new()), asked_for_22(), led()]).blocked_sources(), all);
+    assert_eq!(open(&one(vec![asked_for_22(), led()])), [(all.clone(), OPEN)]);
+    let two = |older| judged(&nft(vec![older, of_family(TableFamily::Inet, vec![asked_for_22(), led()])]));
+    assert_eq!(open(&two(of_family(TableFamily::Ip, vec![led()]))), [(all.clone(), OPEN)]);
+    assert_eq!(open(&two(of_family(TableFamily::Ip6, vec![led()]))), [(all, OPEN)]);
+    // Whom it drops in either order.
+    let ten = chain(Hook::Prerouting, ChainKind::Filter, -100, vec![from(10, DROP)]);
+    let dropped = one(vec![ten, led()]);
+    assert_eq!(blocked(&dropped), [("10.0.0.0/8".into(), Backend::Nft, Symptom::TimedOut)]);
+    // Without nat there is nothing of nat.
+    assert_eq!(one(vec![asked_for_22()]).blocked_sources(), AddrSet::full(Family::Ipv4));
+}
+
+/// nat rewrites what belongs to a flow where it leads its first packet elsewhere.
+#[test]
+fn nat_puts_back_an_answers_port_at_its_own_place() {
+    let led = || nat_on(Hook::Prerouting, vec![redirect(Some((2222, 2222)))]);
+    let answers = || {
+        let from_2222 = [load(PayloadBase::Transport, 0, &[0x08, 0xae]), vec![DROP]].concat();
+        chain(Hook::Postrouting, ChainKind::Filter, 100, vec![from_2222])
+    };
+    let of = |chains| judged(&nft(vec![fixture::table(chains, Vec::new())]));
+    let all = AddrSet::full(Family::Ipv4);
+    assert_eq!(of(vec![led(), answers()]).blocked_sources(), all);
+    assert_eq!(of(vec![answers(), led()]).unknown[0].sources, all);
+    let later = Chain { base: answers().base.map(|b| BaseChain { priority: 101, ..b }), ..answers() };
+    assert!(of(vec![led(), later]).admitted.is_full());
+}
+
+#[test]
+fn a_chain_at_connection_trackings_own_place_comes_before_or_after_it() {
+    const OPEN: &str = "a chain has the same priority as connection tracking, and it is not known which comes first";
+    const NEW: u32 = 8;
+    const CONFIRMED: u32 = 8;
+    let is = |key, bits: u32| {
+        let load = Expr::Ct { dreg: 0, key, dir: None };
+        vec![load, Expr::Cmp { sreg: 0, op: CmpOp::Eq, data: bits.to_ne_bytes().as_slice().into() }]
+    };
+    let first = [from(10, Expr::Counter), is(CtKey::State, NEW)].concat();
+    for (hook, priority, found) in
+        [(Hook::Prerouting, -200, Vec::new()), (Hook::Input, i32::MAX, is(CtKey::Status, CONFIRMED))]
+    {
+        let rule = [first.clone(), found, vec![DROP]].concat();
+        let judged =
+            judged(&nft(vec![fixture::table(vec![chain(hook, ChainKind::Filter, priority, vec![rule])], Vec::new())]));
+        assert_eq!(open(&judged), [(net("10.0.0.0/8"), OPEN)], "{hook:?}");
     }
 }
 

@@ -12,6 +12,7 @@ use super::lookup::Prepared;
 use super::route::Routes;
 use super::rules::{Known, Rules};
 use super::scan::{Eval, Scan};
+use super::stops::Past;
 use super::trace::Met;
 use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Table, Words};
 use crate::judge::{Blame, Calls, Gate, Path, Symptom};
@@ -97,6 +98,7 @@ pub struct Walk<'a> {
     pub first: bool,
     /// Whether there is nat for packets of the path's family.
     pub nat: bool,
+    pub past: Past,
     /// The packets that have come through the base chain, as its tests see them.
     pub views: Vec<Rc<View>>,
     budget: u64,
@@ -127,6 +129,7 @@ impl<'a> Walk<'a> {
             trace: None,
             first: false,
             nat: rules.nat(path.family),
+            past: Past::default(),
             views: Vec::new(),
             budget: BUDGET + rules.count() as u64 * BUDGET_PER_RULE,
             calls: Vec::new(),
@@ -378,8 +381,12 @@ impl<'a> Walk<'a> {
     /// What becomes of these is not known.
     pub fn give_up(&mut self, forks: &mut Vec<Fork>, why: &str) {
         let raised = Arc::new(Raised { doubt: Doubt::unknown(why), by: self.blame(true) });
+        self.leave_open(forks, &raised);
+    }
+
+    pub fn leave_open(&mut self, forks: &mut Vec<Fork>, raised: &Arc<Raised>) {
         for mut fork in forks.drain(..) {
-            fork.doubt(&raised);
+            fork.doubt(raised);
             self.note(&fork, None, "not modelled");
             self.ends.push(End {
                 sources: fork.sources.clone(),
