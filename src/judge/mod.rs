@@ -72,10 +72,10 @@ fn each(policy: &Policy, snapshot: &Snapshot, paths: &[Path], gates: Gates) -> V
         let rules = Rules::of(&snapshot.firewall);
         paths.iter().map(|path| gates(policy, snapshot, &rules, path)).collect()
     };
-    let first = paths.first().map(|path| path.family);
-    let (ours, theirs) = paths.split_at(paths.iter().take_while(|path| Some(path.family) == first).count());
+    let of_one_family = paths.chunk_by(|one, next| one.family == next.family).next().map_or(0, <[Path]>::len);
+    let (ours, theirs) = paths.split_at(of_one_family);
     let rules: usize = snapshot.firewall.tables().flat_map(|t| &t.chains).map(|chain| chain.rules.len()).sum();
-    if theirs.is_empty() || rules < MANY || !thread::available_parallelism().is_ok_and(|cores| cores.get() > 1) {
+    if theirs.is_empty() || rules < MANY {
         return of(paths);
     }
     thread::scope(|scope| {
