@@ -28,8 +28,13 @@ pub fn findings(intent: &Intent, gates: &[PathGates]) -> Vec<Finding> {
             }
         }
         let alone = [&demand.firewall, &demand.listener, &demand.wrappers];
-        if matches!(demand.whole, Standing::Lacking { .. }) && alone.iter().all(|s| **s == Standing::Met) {
-            out.add(disjoint(demand));
+        let severity = match demand.whole {
+            Standing::Lacking { .. } => Severity::Critical,
+            Standing::LeftAlone => Severity::Warning,
+            Standing::Met | Standing::Unknown { .. } => continue,
+        };
+        if alone.iter().all(|s| **s == Standing::Met) {
+            out.add(disjoint(demand, severity));
         }
     }
     out.all
@@ -214,10 +219,10 @@ fn left_alone(demand: &Demand, gate: Gate) -> Finding {
     }
 }
 
-fn disjoint(demand: &Demand) -> Finding {
+fn disjoint(demand: &Demand, severity: Severity) -> Finding {
     Finding {
         code: "path.disjoint",
-        severity: Severity::Critical,
+        severity,
         summary: format!(
             "firewall, listener and wrappers each let somebody in by {}, but nobody passes all of them: whom to let in, only the policy's sources can say",
             demand.family

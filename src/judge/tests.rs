@@ -366,3 +366,17 @@ fn bans_in_a_hundred_chains_are_not_told_chain_by_chain() {
     let text = |n: usize| format!("198.51.100.{n}");
     assert!(summaries.iter().any(|s| s.contains(&text(63)) && s.contains("ip t c63")), "{summaries:#?}");
 }
+
+/// The sentence named the first other finding in its place.
+#[test]
+fn a_family_by_which_nobody_passes_every_gate_is_a_risk_where_the_other_is_restricted() {
+    let restricted = four(vec![and(first_byte(10), ACCEPT), vec![DROP]]);
+    let snapshot = hosts(restricted, "sshd: 192.168.0.0/255.255.0.0 [2001:db8:1::]/48\n", "ALL: ALL\n");
+    let judgement = judge(&asked(&[22], &[]), &snapshot);
+    let words = "firewall, listener and wrappers each let somebody in by ipv4, but nobody passes all of them: \
+                 whom to let in, only the policy's sources can say";
+    assert_eq!(judgement.verdict, super::Verdict::AtRisk);
+    assert_eq!(judgement.sentence, format!("clients can connect, but {words}"));
+    let first = &judgement.findings[0];
+    assert_eq!((first.code, first.severity), ("path.disjoint", Severity::Warning));
+}
