@@ -29,14 +29,12 @@ pub fn admitted(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement) -> 
     let mut names: Vec<String> = Vec::new();
     let mut sources: Vec<IpNet> = Vec::new();
     let mut everybody = true;
-    let mut families = 0;
     for family in Family::BOTH {
         let outside = intent.outside(family);
         let ways = ways(&judgement.gates, family);
         if ways.is_empty() {
             continue;
         }
-        families += 1;
         let mut common: Option<AddrSet> = None;
         for (name, reach, unknown) in ways {
             let unknown = unknown.minus(&reach).intersection(outside);
@@ -59,7 +57,7 @@ pub fn admitted(policy: &Policy, snapshot: &Snapshot, judgement: &Judgement) -> 
             sources.extend(common.prefixes());
         }
     }
-    if sources.is_empty() || families == 0 {
+    if sources.is_empty() {
         return Err(AdmittedError::Nobody);
     }
     if sources.len() > NETWORKS {
@@ -102,7 +100,7 @@ fn but_for_bans(verdict: &PathVerdict) -> AddrSet {
 mod tests {
     use super::*;
     use crate::facts::{Seen, TextFile};
-    use crate::judge::fixture::healthy;
+    use crate::judge::fixture::{address, healthy};
     use crate::judge::judge;
 
     /// The policy of a host whose wrappers admit this way.
@@ -156,5 +154,21 @@ mod tests {
         assert_eq!(of("", "ALL: ALL\n"), Err(AdmittedError::Nobody));
         let many: String = (0..100).map(|n| format!("sshd: 10.{n}.0.0/17\n")).collect();
         assert_eq!(of(&many, "ALL: ALL\n"), Err(AdmittedError::Many(100)));
+        let most: String = (0..NETWORKS).map(|n| format!("sshd: 10.{n}.0.0/17\n")).collect();
+        assert_eq!(of(&most, "ALL: ALL\n").map(|policy| sources(&policy).len()), Ok(NETWORKS));
+    }
+
+    #[test]
+    fn those_get_in_by_an_interface_whom_one_of_its_addresses_lets_in() {
+        let mut snapshot = healthy();
+        if let Seen::Present(addresses) = &mut snapshot.net.addresses {
+            addresses.push(address("192.0.2.11", 24));
+        }
+        let file = |text: &str| Seen::Present(TextFile { path: "/etc/hosts.allow".into(), bytes: text.into() });
+        snapshot.wrappers.allow = file("sshd@192.0.2.10: 10.0.0.0/8\nsshd@192.0.2.11: 172.16.0.0/12\n");
+        snapshot.wrappers.deny = file("ALL: ALL\n");
+        let policy = Policy::default();
+        let now = admitted(&policy, &snapshot, &judge(&policy, &snapshot)).unwrap();
+        assert_eq!(sources(&now), ["10.0.0.0/8", "172.16.0.0/12"]);
     }
 }

@@ -222,7 +222,7 @@ mod tests {
     use super::*;
     use crate::facts::{
         Backend, BaseChain, Boot, Chain, ChainKind, Expr, Family, Firewall, Hook, LoadTool, NftRules, Policy as Last,
-        RawNft, Rule, Seen, TableFamily, Verdict::Accept,
+        RawNft, Rule, Seen, TableFamily, Verdict::Accept, Verdict::Drop, XtMatch,
     };
     use crate::judge::Verdict;
 
@@ -351,6 +351,61 @@ mod tests {
     }
 
     #[test]
+    fn what_the_next_boot_may_drop_is_said() {
+        let mut snapshot = healthy();
+        let mut boot = next_boot(Last::Accept);
+        let opaque = Expr::XtMatch(XtMatch::Unknown { name: "bpf".into() });
+        let rule = Rule { handle: None, comment: None, exprs: vec![opaque, Expr::Verdict(Drop)] };
+        if let Seen::Present(Firewall { nft: Seen::Present(rules), .. }) = &mut boot.firewall {
+            rules.tables[0].chains[0].rules = vec![rule].into();
+        }
+        snapshot.boot = boot;
+        let judgement = judge(&Policy::default(), &snapshot);
+        assert_eq!(judgement.verdict, Verdict::AtRisk, "{}", judgement.sentence);
+        let [finding] = &judgement.findings[..] else { panic!("one: {:?}", judgement.findings) };
+        assert_eq!(finding.code, "boot.unknown");
+        let words = "after the next boot it is not known whether everybody can connect: ";
+        assert!(finding.summary.starts_with(words), "{}", finding.summary);
+    }
+
+    #[test]
+    fn a_zone_of_an_uplink_that_loses_the_port_is_told_once() {
+        let zone = |name: &str, permanent: &[&str]| Zone {
+            name: name.into(),
+            target: "default".into(),
+            services: vec!["ssh".into()],
+            ports: Vec::new(),
+            rich_rules: Vec::new(),
+            permanent_services: permanent.iter().map(|s| (*s).to_owned()).collect(),
+            permanent_ports: Vec::new(),
+            permanent_rich_rules: Vec::new(),
+            permanent_target: Some("default".into()),
+        };
+        let mut firewalld = Firewalld {
+            version: "2.1.1".into(),
+            state: "RUNNING".into(),
+            panic: false,
+            lockdown: false,
+            default_zone: "internal".into(),
+            interface_zones: vec![("eth1".into(), "internal".into()), ("eth0".into(), "public".into())],
+            source_zones: Vec::new(),
+            zones: vec![zone("internal", &["ssh"]), zone("public", &[])],
+        };
+        let mut snapshot = healthy();
+        snapshot.boot.firewalld = true;
+        let mut seen = |firewalld| {
+            snapshot.owners.firewalld = firewalld;
+            let found = findings(&Policy::default(), &snapshot);
+            found.iter().map(|f| (f.code, f.evidence["zone"].as_str().map(str::to_owned))).collect::<Vec<_>>()
+        };
+        assert_eq!(seen(Seen::Absent), [("boot.unknown", None)]);
+        assert_eq!(seen(Seen::Unreadable("D-Bus: refused".into())), [], "it is said elsewhere");
+        assert_eq!(seen(Seen::Present(firewalld.clone())), [("boot.firewalld.lost", Some("public".to_owned()))]);
+        firewalld.interface_zones.clear();
+        assert_eq!(seen(Seen::Present(firewalld)), []);
+    }
+
+    #[test]
     fn an_opening_of_firewalld_that_will_not_last_is_seen() {
         let zone = |permanent: &[&str], rich: &[&str], target: Option<&str>| Zone {
             name: "public".into(),
@@ -369,5 +424,8 @@ mod tests {
         assert!(!loses(&zone(&[], &["rule service name=\"ssh\" accept"], Some("default")), 22), "not surely");
         assert!(!loses(&zone(&["of-my-own"], &[], Some("default")), 22), "not surely");
         assert!(!loses(&zone(&[], &[], None), 22), "a zone of the moment");
+        let with_port = |port: &str| Zone { permanent_ports: vec![port.into()], ..zone(&[], &[], Some("default")) };
+        assert!(loses(&with_port("8080/tcp"), 22));
+        assert!(!loses(&with_port("20-25/tcp"), 22), "not surely");
     }
 }

@@ -368,6 +368,10 @@ mod tests {
         let stopped = SocketOwner { state: 't', ..owner(612, "sshd", "/usr/sbin/sshd") };
         assert_eq!(seen(&with_owner(stopped))[0], "sshd.listener.stopped");
         assert_eq!(seen(&with_owner(owner(9, "nginx", "/usr/sbin/nginx")))[0], "sshd.listener.stranger");
+        // systemd has it alone, and starts nothing.
+        let mut snapshot = with_owner(owner(1, "systemd", "/usr/lib/systemd/systemd"));
+        snapshot.sshd.units = Seen::Present(vec![unit("ssh.socket", "active", "enabled")]);
+        assert_eq!(seen(&snapshot)[0], "sshd.listener.wedged");
     }
 
     #[test]
@@ -435,6 +439,9 @@ mod tests {
         assert_eq!(named(vec![closer, socket("0.0.0.0", 22)]).as_deref(), Some("192.0.2.10:22 (nginx)"));
         assert_eq!(named(vec![owned("0.0.0.0", Vec::new())]).as_deref(), Some("0.0.0.0:22"));
         assert_eq!(named(vec![socket("0.0.0.0", 2222)]), None);
+        let several = |count| vec![owned(V4, (0..count).map(|_| owner(0, "nginx", "/usr/sbin/nginx")).collect())];
+        assert_eq!(named(several(3)).as_deref(), Some("192.0.2.10:22 (nginx; nginx; nginx)"));
+        assert_eq!(named(several(4)).as_deref(), Some("192.0.2.10:22 (nginx; nginx; nginx; and 1 more)"));
     }
 
     #[test]

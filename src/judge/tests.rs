@@ -367,6 +367,124 @@ fn bans_in_a_hundred_chains_are_not_told_chain_by_chain() {
     assert!(summaries.iter().any(|s| s.contains(&text(63)) && s.contains("ip t c63")), "{summaries:#?}");
 }
 
+#[test]
+fn bans_of_one_chain_are_told_apart_by_what_a_client_sees() {
+    let mut snapshot = bans(&["203.0.113.9", "203.0.113.10"]);
+    let Seen::Present(rules) = &mut snapshot.firewall.nft else { panic!("no rules") };
+    let chain = rules.tables[0].chains.last_mut().unwrap();
+    let drop = Rule { exprs: and(from("203.0.113.11"), DROP), ..chain.rules[0].clone() };
+    chain.rules = [&chain.rules[..], &[drop]].concat().into();
+    let judgement = judge(&Asked::default(), &snapshot);
+    let said: Vec<&str> = judgement.findings.iter().filter_map(|f| f.summary.split(" on ").next()).collect();
+    assert_eq!(said, ["203.0.113.9-203.0.113.10 (connection refused)", "203.0.113.11 (connection timed out)"]);
+}
+
+#[test]
+fn sources_whose_answers_leave_elsewhere_are_kept_out_by_rp_filter() {
+    let mut snapshot = routes(RouteKind::Unicast);
+    let (Seen::Present(links), Seen::Present(routes)) = (&mut snapshot.net.links, &mut snapshot.net.routes) else {
+        panic!("no network")
+    };
+    links.push(Link { index: 3, name: "eth1".into(), ..links[0].clone() });
+    routes.last_mut().unwrap().interfaces = vec![3];
+    snapshot.net.rp_filter = vec![("eth0".into(), 1), ("eth1".into(), 0)];
+    let judgement = judge(&asked(&[22], &["10.1.0.0/16"]), &snapshot);
+    let [finding] = &judgement.findings[..] else { panic!("one: {:?}", judgement.findings) };
+    assert_eq!((finding.code, finding.severity), ("route.rp-filter", Severity::Critical));
+}
+
+#[test]
+fn behind_a_listener_that_is_missing_only_what_sshd_lacks_is_named() {
+    let mut snapshot = listening(Vec::new());
+    snapshot.firewall = bans(&["198.51.100.7"]).firewall;
+    let judgement = judge(&asked(&[22], &["198.51.100.0/24"]), &snapshot);
+    assert!(judgement.findings.iter().any(|f| f.code == "firewall.input.reject" && f.severity == Severity::Critical));
+    assert!(judgement.sentence.ends_with("because nothing listens on port 22"), "{}", judgement.sentence);
+}
+
+#[test]
+fn a_host_of_one_family_is_told_without_it() {
+    let mut snapshot = on(Hook::Input, crate::facts::Policy::Drop, vec![]);
+    snapshot.net.addresses = Seen::Present(vec![fixture::address(fixture::V4, 24)]);
+    let judgement = judge(&Asked::default(), &snapshot);
+    assert!(judgement.sentence.starts_with("connection timed out, because "), "{}", judgement.sentence);
+}
+
+#[test]
+fn those_who_get_in_are_told_once_and_by_their_own_name_where_half_are_barred() {
+    let (asked, snapshot) = (Asked::default(), healthy());
+    let mut gates = judge(&asked, &snapshot).gates;
+    let mut intent = Intent::of(&asked, &snapshot, &gates);
+    intent.demands.retain(|d| d.family == Family::Ipv4);
+    intent.demands.push(Demand { interface: Some("eth1".into()), ..intent.demands[0].clone() });
+    intent.outside[0] = net4("10.0.0.0/8");
+    let mut said = |admitted: &str| {
+        gates[0].whole.admitted = net4(admitted);
+        blame::sentence(super::Verdict::Reachable, &intent, &gates, &[]).1
+    };
+    assert_eq!(said("10.0.0.0/8"), "clients can connect: everybody by ipv4 on port 22");
+    assert_eq!(said("10.0.0.0/9"), "clients can connect: 10.0.0.0/9 by ipv4 on port 22");
+}
+
+/// eth1 has another address, and another way to everybody.
+fn two_uplinks() -> Snapshot {
+    let mut snapshot = routes(RouteKind::Unicast);
+    let net = &mut snapshot.net;
+    let (Seen::Present(links), Seen::Present(addresses), Seen::Present(routes)) =
+        (&mut net.links, &mut net.addresses, &mut net.routes)
+    else {
+        panic!("no network")
+    };
+    links.push(Link { index: 3, name: "eth1".into(), ..links[0].clone() });
+    addresses.push(Address { interface: 3, ..fixture::address("203.0.113.10", 24) });
+    let other = Route { interfaces: vec![3], metric: 100, ..routes[0].clone() };
+    *routes.last_mut().unwrap() = other;
+    snapshot
+}
+
+#[test]
+fn who_is_named_must_get_in_by_each_uplink_and_anybody_by_one() {
+    let snapshot = hosts(two_uplinks(), "", "sshd@203.0.113.10: ALL\n");
+    let verdict = |policy: &Asked| judge(policy, &snapshot).verdict;
+    assert_eq!(verdict(&asked(&[22], &[])), super::Verdict::Reachable);
+    assert_eq!(verdict(&asked(&[22], &["198.51.100.0/24"])), super::Verdict::Blocked);
+    let mut named = asked(&[22], &[]);
+    named.ssh.interfaces = Some(vec!["eth0".into(), "eth1".into()]);
+    assert_eq!(verdict(&named), super::Verdict::Blocked);
+}
+
+#[test]
+fn one_address_of_an_interface_is_way_in_enough() {
+    let mut snapshot = hosts(healthy(), "", "sshd@192.0.2.11: ALL\n");
+    if let Seen::Present(addresses) = &mut snapshot.net.addresses {
+        addresses.push(fixture::address("192.0.2.11", 24));
+    }
+    assert_eq!(judge(&asked(&[22], &[]), &snapshot).verdict, super::Verdict::Reachable);
+    assert_eq!(judge(&asked(&[22], &["198.51.100.0/24"]), &snapshot).verdict, super::Verdict::Reachable);
+}
+
+/// Whom to let in by one port the restriction of another does not say.
+#[test]
+fn a_family_is_left_alone_for_the_other_one_at_the_same_port_alone() {
+    let mut snapshot = hosts(healthy(), "22: 10.0.0.0/8 [::]/0\n2222@192.0.2.10: ALL\n", "ALL: ALL\n");
+    let all = ["0.0.0.0", "::"].into_iter().flat_map(|a| [socket(a, 22), socket(a, 2222)]);
+    snapshot.listeners = Seen::Present(all.collect());
+    let policy = asked(&[22, 2222], &[]);
+    let judgement = judge(&policy, &snapshot);
+    let intent = Intent::of(&policy, &snapshot, &judgement.gates);
+    let lacking = intent.demands.iter().filter(|d| matches!(d.whole, Standing::Lacking { .. }));
+    assert_eq!(lacking.map(|d| (d.family, d.port)).collect::<Vec<_>>(), [(Family::Ipv6, 2222)]);
+}
+
+#[test]
+fn a_firewall_that_is_off_drops_no_neighbour_discovery() {
+    let mut policy = asked(&[22], &[]);
+    policy.firewall.mode = Mode::Off;
+    let path = paths(&policy, &deaf().net).pop().unwrap();
+    assert_eq!(path.family, Family::Ipv6);
+    assert!(firewall(&policy, &deaf(), path).admitted.is_full());
+}
+
 /// The sentence named the first other finding in its place.
 #[test]
 fn a_family_by_which_nobody_passes_every_gate_is_a_risk_where_the_other_is_restricted() {
@@ -379,4 +497,13 @@ fn a_family_by_which_nobody_passes_every_gate_is_a_risk_where_the_other_is_restr
     assert_eq!(judgement.sentence, format!("clients can connect, but {words}"));
     let first = &judgement.findings[0];
     assert_eq!((first.code, first.severity), ("path.disjoint", Severity::Warning));
+}
+
+#[test]
+fn a_family_that_is_left_alone_is_a_risk_whatever_is_found() {
+    let policy = asked(&[22], &[]);
+    let mut intent = Intent::of(&policy, &healthy(), &judge(&policy, &healthy()).gates);
+    assert_eq!(super::verdict(&intent, &[]), super::Verdict::Reachable);
+    intent.demands[0].whole = Standing::LeftAlone;
+    assert_eq!(super::verdict(&intent, &[]), super::Verdict::AtRisk);
 }

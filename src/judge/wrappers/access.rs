@@ -362,5 +362,5 @@ fn is_ban(entry: &Entry) -> bool {
         let text = String::from_utf8_lossy(token);
         text.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
     };
-    entry.clients.0.len() == 1 && entry.clients.tokens().count() > 0 && entry.clients.tokens().all(single)
+    entry.clients.0.len() == 1 && entry.clients.tokens().all(single)
 }

@@ -208,4 +208,23 @@ mod tests {
         assert!(ipv4(b"*.example.com").unwrap().is_empty());
         assert!(ipv4(b"*.7").is_none());
     }
+
+    #[test]
+    fn a_pattern_as_long_as_the_longest_address_matches_and_a_longer_one_does_not() {
+        assert_eq!(
+            ipv4(b"25?.255.255.255").unwrap().words(),
+            [
+                "250.255.255.255",
+                "251.255.255.255",
+                "252.255.255.255",
+                "253.255.255.255",
+                "254.255.255.255",
+                "255.255.255.255"
+            ]
+        );
+        // With a star beside each character, as long as one can be.
+        let starred = "255.255.255.255".chars().fold("*".to_owned(), |all, c| format!("{all}{c}*"));
+        assert_eq!(ipv4(starred.as_bytes()).unwrap().words(), ["255.255.255.255"]);
+        assert!(ipv4(format!("{starred}5").as_bytes()).unwrap().is_empty());
+    }
 }

@@ -212,7 +212,6 @@ fn text(token: &[u8], request: &Request<'_>) -> Matched {
             }
             None => Matched::none(family),
         },
-        ([b'[', .., b']'], Family::Ipv4) => Matched::none(family),
         _ => {
             let exact = std::str::from_utf8(token).ok().and_then(|t| Some((t, t.parse::<IpAddr>().ok()?)));
             match exact {
@@ -354,7 +353,7 @@ fn octet_of(text: &str) -> Option<u8> {
         |t: &str, radix| t.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| u8::from_str_radix(t, radix).ok())?;
     match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(hex) => plain(hex, 16),
-        None if text.starts_with('0') && text.len() > 1 => plain(text, 8),
+        None if text.starts_with('0') => plain(text, 8),
         None => plain(text, 10),
     }
 }

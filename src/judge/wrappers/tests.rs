@@ -59,6 +59,8 @@ fn bans_of_single_addresses_are_meant_and_told_as_one() {
     assert!(ban.by.respected);
     assert_eq!(ban.sources.words(), ["203.0.113.9-203.0.113.11"]);
     assert_eq!(ban.by.rule.as_deref(), Some("ALL: 203.0.113.9 and 2 more such lines"));
+    let one = gate4("", "ALL: 203.0.113.9\n");
+    assert_eq!(one.blocked[0].by.rule.as_deref(), Some("ALL: 203.0.113.9"));
     let verdict = gate4("", "ALL: 203.0.113.0/24\n");
     assert!(!verdict.blocked[0].by.respected, "a network is no ban");
 }
@@ -87,6 +89,20 @@ fn names_that_are_denied_anyway_leave_nothing_open() {
     let verdict = gate4("", "ALL: .evil.example\nALL: ALL\n");
     assert!(verdict.blocked_sources().is_full());
     assert!(gate4("sshd: .example.com\nsshd: ALL\n", "ALL: ALL\n").admitted.is_full());
+}
+
+#[test]
+fn whom_one_line_denies_is_told_once_whatever_was_in_doubt_before_it() {
+    let verdict = gate4("", "ALL: .evil.example EXCEPT 10.0.0.0/8\nALL: ALL\n");
+    let [blocked] = &verdict.blocked[..] else { panic!("one: {verdict:?}") };
+    assert!(blocked.sources.is_full() && blocked.by.position == Some(2));
+}
+
+#[test]
+fn a_line_that_may_let_in_leaves_those_in_no_doubt_whom_it_excepts() {
+    let verdict = gate4("sshd: .evil.example : deny\nsshd: .example.com EXCEPT 10.0.0.0/8\n", "");
+    assert_eq!(verdict.reachable().words(), ["10.0.0.0/8"]);
+    assert_eq!(verdict.unknown_sources(), verdict.reachable().complement());
 }
 
 #[test]
@@ -172,6 +188,8 @@ fn a_file_that_cannot_be_read_leaves_open() {
     assert_eq!(verdict.admitted.words(), ["10.0.0.0/8"]);
     assert_eq!(verdict.unknown_sources(), verdict.admitted.complement());
     assert_eq!(codes(&snapshot), [("wrappers.unreadable", Severity::Warning)]);
+    let by = &verdict.unknown[0].by;
+    assert_eq!((&*by.place, by.position, by.rule.as_deref()), ("/etc/hosts.deny", None, None));
 }
 
 #[test]

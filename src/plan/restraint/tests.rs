@@ -226,6 +226,28 @@ fn an_upgrade_or_a_boot_is_waited_for_and_not_for_ever() {
         assert_eq!(now, START + bound);
     }
     assert_eq!(Patience::default().ill(START, None), None);
+    // However seldom it is looked.
+    let mut patience = Patience::default();
+    assert!(patience.ill(START, Some(Healing::Ufw)).is_some());
+    assert_eq!(patience.ill(START + 20_000, Some(Healing::Ufw)), None);
+}
+
+#[test]
+fn a_reload_takes_its_time_and_is_looked_at_three_times() {
+    let reload = |looks: &[u64]| {
+        let mut patience = Patience::default();
+        looks.iter().map(|at| patience.ill(START + at, Some(Healing::Reload)).is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(reload(&[0, 50, 100, 150, 799, 800]), [true, true, true, true, true, false]);
+    assert_eq!(reload(&[0, 5_000, 5_400]), [true, true, false]);
+}
+
+#[test]
+fn what_is_waited_for_is_said() {
+    let told = [Healing::Reload, Healing::Ufw, Healing::Upgrade, Healing::Boot].map(Healing::words);
+    let expected =
+        ["firewalld may be reloading", "ufw is at work", "a package manager is at work", "the boot has not finished"];
+    assert_eq!(told, expected);
 }
 
 #[test]
@@ -327,6 +349,14 @@ fn pauses_are_spread_from_three_to_five_quarters_over_hosts_times_and_things() {
     assert!(different((0..40).map(|bit| pause(u64::MAX, START ^ (1 << bit), "ssh.service")).collect()) >= 30);
     assert!(different((0..40).map(|bit| pause(0, START ^ (1 << bit), "ssh.service")).collect()) >= 30);
     assert!(different((b'a'..=b'z').map(|c| pause(0, START, &format!("unit-{}", c as char))).collect()) >= 20);
+}
+
+#[test]
+fn what_was_mended_in_the_moment_of_forgiving_is_forgiven() {
+    let mut history = History::new(vec![attempt(START, "ssh.service", "nft")], 0);
+    assert!(matches!(history.leave(&policy(3), &plan(&["ssh.service"]), START), Leave::Wait { .. }));
+    history.forgive(START);
+    assert_eq!(history.leave(&policy(3), &plan(&["ssh.service"]), START), Leave::Go);
 }
 
 #[test]
