@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::flow::{Doubt, Flow, Fork, Packet, Phase, Raised, Tracking, merge};
+use super::hooked::does_something;
 use super::rules::Rules;
-use super::stops::does_something;
 use super::walk::{End, Fate, Walk};
 use crate::facts::{AddrSet, Chain, Family, Hook, RouteKind, Table, TableFamily, number};
 use crate::judge::{Blame, Gate, Path, Symptom};

@@ -21,6 +21,7 @@ mod forms_tests;
 mod glance;
 #[cfg(test)]
 mod glance_tests;
+mod hooked;
 mod hooks;
 #[cfg(test)]
 mod hooks_tests;
