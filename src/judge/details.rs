@@ -71,3 +71,32 @@ impl Serialize for Details {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn details_are_what_they_come_to_whether_they_have_been_read_or_not() {
+        let later = |port: u16| Details::later(move || json!({"port": port}));
+        assert_eq!(later(22), Details::from(json!({"port": 22})));
+        assert_ne!(later(22), later(2222));
+        assert_eq!(format!("{:?}", later(22)), format!("{:?}", json!({"port": 22})));
+    }
+
+    #[test]
+    fn what_is_written_out_unread_is_not_kept_and_what_was_read_is_not_made_again() {
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = made.clone();
+        let details = Details::later(move || json!({"made": counted.fetch_add(1, Ordering::Relaxed)}));
+        let written = || serde_json::to_value(&details).unwrap();
+        assert_eq!([written(), written()], [json!({"made": 0}), json!({"made": 1})]);
+        assert_eq!(details["made"], 2);
+        assert_eq!([written(), written()], [json!({"made": 2}), json!({"made": 2})]);
+        assert_eq!(made.load(Ordering::Relaxed), 3);
+    }
+}

@@ -132,7 +132,12 @@ fn options_turn_a_line_round() {
         verdict.blocked[0].by.rule.as_deref(),
         Some("sshd: ALL : alow (unknown option `alow`: libwrap then denies)")
     );
-    assert_eq!(gate4("", "sshd: ALL : twist /bin/echo no\n").blocked[0].symptom, Symptom::Closed);
+    let verdict = gate4("", "sshd: ALL : twist /bin/echo no\n");
+    assert_eq!(verdict.blocked[0].symptom, Symptom::Closed);
+    assert_eq!(
+        verdict.blocked[0].by.rule.as_deref(),
+        Some("sshd: ALL : twist /bin/echo no (another program answers in sshd's place)")
+    );
 }
 
 #[test]
@@ -238,6 +243,8 @@ fn options_are_taken_or_refused_by_their_values() {
         "linger -1",
         "linger x",
         "linger",
+        "banners",
+        "twist",
         "setenv A=B c",
         "keepalive yes",
         "allow : keepalive",
@@ -247,6 +254,22 @@ fn options_are_taken_or_refused_by_their_values() {
         let effect = options::effect(option.as_bytes());
         assert!(matches!(effect, options::Effect::Error(_)), "{option}: {effect:?}");
     }
+}
+
+#[test]
+fn the_end_of_an_address_is_a_pattern() {
+    let barred = gate4("", "ALL: .51.100.7\n").blocked_sources();
+    assert!(barred.contains(ip("198.51.100.7")) && !barred.contains(ip("198.51.100.17")));
+    assert_eq!(barred.count(), 256);
+}
+
+/// What inet_addr(3) takes for no address matches nobody.
+#[test]
+fn a_network_that_is_no_dotted_quad_matches_nobody() {
+    for pattern in ["10.0.0.0.0/8", "10.0.0.1/255.255.255.255"] {
+        assert_eq!(gate4("", &format!("ALL: {pattern}\n")).blocked, [], "{pattern}");
+    }
+    assert_eq!(gate4("", "ALL: 10.0.0.0/8\n").blocked_sources().words(), ["10.0.0.0/8"]);
 }
 
 /// hosts_access(5), "Patterns".
