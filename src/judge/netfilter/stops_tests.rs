@@ -373,3 +373,30 @@ fn a_chain_of_a_device_sees_what_passes_that_device() {
     assert_eq!(egress(&["eth1"]), behind_eth1());
     assert_eq!(egress(&["eth0"]), behind_eth1().complement());
 }
+
+/// The packet is the same whichever of two has made it so, or was the first to remember it.
+#[test]
+fn orders_that_differ_only_in_who_did_it_come_to_the_same() {
+    let port = |to: u16| {
+        let data = to.to_be_bytes().as_slice().into();
+        let set = Expr::PayloadSet { sreg: 0, base: PayloadBase::Transport, offset: 2, len: 2 };
+        vec![Expr::Immediate { dreg: 0, data }, set]
+    };
+    let add = || {
+        let add = Expr::Dynset { set: "m".into(), key: 0, data: None, op: 0, negate: false, exprs: Vec::new() };
+        vec![Expr::Payload { dreg: 0, base: PayloadBase::Network, offset: 12, len: 4 }, add]
+    };
+    let two = |one: Chain, other: Chain| {
+        let named = |name: &str, chain| Table { name: name.into(), ..fixture::table(vec![chain], Vec::new()) };
+        judged(&nft(vec![named("a", one), named("b", other)]))
+    };
+    let open = |judged: PathVerdict| judged.unknown.len() + judged.conditional.len();
+    let led = |to| nat_on(Hook::Prerouting, vec![redirect(Some((to, to)))]);
+    let (input, adds) = (|to| input(vec![port(to)]), || input(vec![add()]));
+    assert_eq!(open(two(input(2222), input(2222))), 0);
+    assert_eq!(open(two(adds(), adds())), 0);
+    assert_eq!(open(two(led(2222), led(2222))), 0);
+    assert!(two(led(2222), led(2222)).admitted.is_full());
+    // Of nat the first counts, and on the other port nobody listens.
+    assert_eq!(open(two(led(2222), led(2223))), 1);
+}
