@@ -263,6 +263,13 @@ fn the_end_of_an_address_is_a_pattern() {
     assert_eq!(barred.count(), 256);
 }
 
+#[test]
+fn a_network_is_read_as_inet_addr_does() {
+    for (net, read) in [("010.0.0.0", "8.0.0.0/8"), ("0x0a.0.0.0", "10.0.0.0/8"), ("10.0.0.0", "10.0.0.0/8")] {
+        assert_eq!(gate4("", &format!("ALL: {net}/255.0.0.0\n")).blocked_sources().words(), [read], "{net}");
+    }
+}
+
 /// What inet_addr(3) takes for no address matches nobody.
 #[test]
 fn a_network_that_is_no_dotted_quad_matches_nobody() {
