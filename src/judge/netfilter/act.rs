@@ -14,6 +14,11 @@ use crate::facts::{
 };
 use crate::judge::Symptom;
 
+/// Expressions that do something, one within the other: what a rule goes on to do, and what the rules of the chain do that it
+/// calls. Each takes some KiB of a thread's stack, which has 2 MiB. nf_tables allows 128 in a rule and 16 chains, and nobody
+/// has as many.
+pub const NESTED: usize = 80;
+
 /// What an expression makes of a fork.
 enum Done {
     /// The rule goes on.
@@ -34,6 +39,25 @@ impl<'a> Walk<'a> {
     /// Does what the rule does from the expression `at` on, and gives the forks that come to the next rule.
     pub fn act(&mut self, fork: Fork, rule: &'a Rule, at: usize, regs: &Regs, out: &mut Out<'_>) -> Vec<Fork> {
         let Some(expr) = rule.exprs.get(at) else { return vec![fork] };
+        if self.nested >= NESTED {
+            self.give_up(&mut vec![fork], "the rules do too much within each other");
+            return Vec::new();
+        }
+        self.nested += 1;
+        let kept = self.act_on(fork, rule, at, expr, regs, out);
+        self.nested -= 1;
+        kept
+    }
+
+    fn act_on(
+        &mut self,
+        fork: Fork,
+        rule: &'a Rule,
+        at: usize,
+        expr: &'a Expr,
+        regs: &Regs,
+        out: &mut Out<'_>,
+    ) -> Vec<Fork> {
         let mut kept = Vec::new();
         match self.perform(fork, expr, regs, out) {
             Done::Next(fork) => self.go_on(fork, rule, at, regs, Vec::new(), out, &mut kept),

@@ -101,6 +101,8 @@ pub struct Walk<'a> {
     pub past: Past,
     /// The packets that have come through the base chain, as its tests see them.
     pub views: Vec<Rc<View>>,
+    /// How deep it is in what rules do.
+    pub nested: usize,
     budget: u64,
     calls: Vec<Call>,
     called: HashMap<Calling, usize>,
@@ -131,6 +133,7 @@ impl<'a> Walk<'a> {
             nat: rules.nat(path.family),
             past: Past::default(),
             views: Vec::new(),
+            nested: 0,
             budget: BUDGET + rules.count() as u64 * BUDGET_PER_RULE,
             calls: Vec::new(),
             called: HashMap::new(),

@@ -1,5 +1,6 @@
 //! Possibilities that are kept apart, and who is blamed for what comes of them.
 
+use super::super::act::NESTED;
 use super::*;
 
 fn limit(text: &str) -> Expr {
@@ -153,4 +154,40 @@ fn rules_that_do_nothing_at_a_rate_do_not_count_among_what_is_remembered_of_a_fi
         let first = judged.conditional[0].first.as_ref();
         assert!(first.is_some_and(|first| first.admitted.is_full()), "{nothing:?}");
     }
+}
+
+/// nf_tables takes 128 expressions in a rule, and 16 chains of which each calls the next; iptables-legacy any number of chains.
+#[test]
+fn what_rules_do_within_each_other_is_followed_as_far_as_a_stack_reaches() {
+    // Unoptimised, the same takes almost ten times as much of a stack.
+    let thread = std::thread::Builder::new().stack_size(4 << 20).spawn(nested);
+    thread.unwrap().join().unwrap();
+}
+
+fn nested() {
+    let of = |depth: usize, marks: usize| {
+        let mark = || Expr::MetaSet { sreg: 0, key: MetaKey::Mark };
+        let rule = |next: Expr| {
+            let value = std::iter::once(Expr::Immediate { dreg: 0, data: vec![1; 4].into() });
+            value.chain((0..marks).map(|_| mark())).chain([next]).collect::<Vec<Expr>>()
+        };
+        let name = |at: usize| format!("c{at}");
+        let chains = (1..=depth).map(|at| match at == depth {
+            true => called(&name(at), vec![vec![from("10.0.0.0/8"), DROP]]),
+            false => called(&name(at), vec![rule(jump(&name(at + 1)))]),
+        });
+        respecting(&[], [input(vec![rule(jump(&name(1)))])].into_iter().chain(chains).collect(), Vec::new())
+    };
+    let ten = AddrSet::net("10.0.0.0/8".parse().unwrap());
+    // The last thing done is the drop, within all before it.
+    for (depth, marks) in [(1, NESTED - 2), (16, 3), (39, 1), (63, 0)] {
+        let judged = of(depth, marks);
+        assert_eq!((judged.blocked_sources(), judged.unknown.len()), (ten.clone(), 0), "{depth} {marks}");
+    }
+    for (depth, marks) in [(1, NESTED - 1), (1, 1000), (16, 126), (63, 126)] {
+        let judged = of(depth, marks);
+        assert_eq!(judged.unknown[0].reason, "the rules do too much within each other", "{depth} {marks}");
+        assert!(judged.blocked_sources().is_empty(), "{depth} {marks}");
+    }
+    assert_eq!(of(64, 0).unknown[0].reason, "the rules call each other too deeply");
 }
