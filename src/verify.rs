@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::apply::{Applied, StepError};
 use crate::facts::{AddrSet, Family, Snapshot};
 use crate::host::{Host, Watcher};
+use crate::judge::resources::CONNTRACK_FULL;
 use crate::judge::{Demand, Finding, Gate, Intent, Judgement, PathVerdict, Severity, Standing, judge};
 use crate::observe::observe;
 use crate::plan::{Plan, Step, insert, is_of_wrappers, mends};
@@ -81,12 +82,12 @@ impl Aim {
             tried.push(Gate::Firewall);
         }
         tried.dedup();
-        let at_risk = before.findings.iter().filter(|f| f.severity == Severity::Warning);
-        let mended: Vec<_> = at_risk.filter(|f| plan.steps.iter().any(|step| mends(step, f))).collect();
+        let asked = |f: &&Finding| f.severity == Severity::Warning || f.code == CONNTRACK_FULL;
+        let mended = |f: &&Finding| plan.steps.iter().any(|step| mends(step, f));
+        let mended: Vec<_> = before.findings.iter().filter(asked).filter(mended).collect();
         let at_boot = mended.iter().any(|f| f.code.starts_with("boot.")).then(|| barred_at_boot(before));
-        let full = |f: &&Finding| matches!(f.code, "resources.conntrack.full");
-        let full = before.findings.iter().filter(full).filter(|f| plan.steps.iter().any(|step| mends(step, f)));
-        let lacks = mended.into_iter().filter(|f| f.code.starts_with("sshd.")).chain(full).map(lack).collect();
+        let lacks = |f: &&Finding| f.code.starts_with("sshd.") || f.code == CONNTRACK_FULL;
+        let lacks = mended.into_iter().filter(lacks).map(lack).collect();
         let flushes = plan.steps.iter().any(|s| matches!(s, Step::Flush | Step::Disable { .. }));
         Aim {
             promised: promised.collect(),

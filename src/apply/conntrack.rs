@@ -30,8 +30,13 @@ pub fn put_back(host: &Host, old: u64, new: u64, own_boot: &str) -> Result<(), S
     raise(host, old)
 }
 
+/// None where the kernel tracks no connections any more.
 fn size(host: &Host) -> Result<Option<u64>, StepError> {
-    Ok(String::from_utf8_lossy(&host.read(Path::new(CONNTRACK_MAX))?).trim().parse().ok())
+    match host.read(Path::new(CONNTRACK_MAX)) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).trim().parse().ok()),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn boot() -> Result<String, StepError> {
@@ -69,5 +74,8 @@ mod tests {
         put("200000\n");
         put_back(&host, old, new, &boot).unwrap();
         assert_eq!(read(), "200000");
+        // The module is unloaded.
+        std::fs::remove_file(&file).unwrap();
+        put_back(&host, old, new, &boot).unwrap();
     }
 }

@@ -50,13 +50,17 @@ impl Host {
     /// Opens a regular file to be read. What else is there is not even opened: that alone would set a watchdog going, wind a
     /// tape or wait for a writer.
     pub fn open_file(&self, path: &Path) -> Result<File, FileError> {
+        self.open_regular(path, OFlag::O_RDONLY)
+    }
+
+    fn open_regular(&self, path: &Path, access: OFlag) -> Result<File, FileError> {
         let io = |action| move |source: Errno| FileError::Io { action, path: path.to_owned(), source: source.into() };
         let found = File::from(self.open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(io("open"))?);
         let failed = |source| FileError::Io { action: "stat", path: path.to_owned(), source };
         if !found.metadata().map_err(failed)?.is_file() {
             return Err(FileError::NotRegular { path: path.to_owned() });
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        let flags = access | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
         let file = File::from(self.reopen(&found, path, flags).map_err(io("open"))?);
         match file.metadata().map_err(failed)?.is_file() {
             true => Ok(file),
@@ -64,15 +68,13 @@ impl Host {
         }
     }
 
-    /// Writes to a file that is there, in one call, as the settings under /proc/sys want it.
+    /// Writes to a regular file that is there, in one call, as the settings under /proc/sys want it.
     pub fn write_setting(&self, path: &Path, text: &str) -> Result<(), FileError> {
-        let failed = |action| move |source| FileError::Io { action, path: path.to_owned(), source };
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let mut file = File::from(self.open(path, flags, Mode::empty()).map_err(|e| failed("open")(e.into()))?);
-        let written = file.write(text.as_bytes()).map_err(failed("write"))?;
+        let failed = |source| FileError::Io { action: "write", path: path.to_owned(), source };
+        let written = self.open_regular(path, OFlag::O_WRONLY)?.write(text.as_bytes()).map_err(failed)?;
         match written == text.len() {
             true => Ok(()),
-            false => Err(failed("write")(io::ErrorKind::WriteZero.into())),
+            false => Err(failed(io::ErrorKind::WriteZero.into())),
         }
     }
 

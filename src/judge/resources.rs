@@ -22,12 +22,7 @@ pub fn findings(policy: &Policy, snapshot: &Snapshot) -> Vec<Finding> {
         if is_full_table(count, max) {
             let words =
                 format!("the connection tracking table is full ({count} of {max}): the kernel drops new connections");
-            out.push(finding(
-                "resources.conntrack.full",
-                Severity::Critical,
-                words,
-                json!({"count": count, "max": max}),
-            ));
+            out.push(finding(CONNTRACK_FULL, Severity::Critical, words, json!({"count": count, "max": max})));
         } else if max > 0 && count >= max / 10 * 9 {
             let words = format!("the connection tracking table is almost full ({count} of {max})");
             out.push(finding("resources.conntrack.low", Severity::Warning, words, json!({"count": count, "max": max})));
@@ -65,6 +60,9 @@ fn disk(disk: &Disk) -> Vec<Finding> {
 pub fn is_full(disk: &Disk) -> bool {
     lacks_bytes(disk) || lacks_inodes(disk)
 }
+
+/// What is said of such a table.
+pub const CONNTRACK_FULL: &str = "resources.conntrack.full";
 
 /// Whether the kernel tracks no new connection, and drops its packets.
 pub fn is_full_table(count: u64, max: u64) -> bool {

@@ -23,7 +23,7 @@ pub use step::*;
 pub use words::words;
 
 use crate::facts::Snapshot;
-use crate::judge::resources::is_full;
+use crate::judge::resources::{CONNTRACK_FULL, is_full};
 use crate::judge::{Demand, Finding, Gate, Intent, Judgement, Standing};
 use crate::policy::{Mode, Policy};
 
@@ -112,7 +112,7 @@ pub fn mends(step: &Step, finding: &Finding) -> bool {
         ("resources.disk.full" | "resources.disk.inodes", Step::FreeReserve { disk, .. }) => {
             return evidence("mount_point") == disk.to_str();
         }
-        ("resources.conntrack.full", Step::RaiseConntrack { .. }) => return true,
+        (CONNTRACK_FULL, Step::RaiseConntrack { .. }) => return true,
         ("sshd.logins.mode", Step::KeepWritersOut { account, .. }) => return evidence("account") == Some(account),
         ("boot.firewalld.lost", Step::FirewalldAllow { zone, .. }) => return evidence("zone") == Some(zone),
         _ => {}

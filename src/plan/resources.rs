@@ -2,10 +2,9 @@
 
 use super::{Draft, Step};
 use crate::facts::{ConntrackTable, Snapshot};
-use crate::judge::resources::is_full_table;
+use crate::judge::resources::{CONNTRACK_FULL, is_full_table};
 use crate::policy::{Mode, Policy};
 
-const CODE: &str = "resources.conntrack.full";
 /// What the table of a host may take of its memory at most: one part of so many.
 const SHARE: u64 = 16;
 /// Bytes that a tracked connection takes: a `struct nf_conn` with its extensions (nf_conntrack of /proc/slabinfo has 256 to
@@ -18,7 +17,7 @@ pub(super) fn mend(policy: &Policy, snapshot: &Snapshot, draft: &mut Draft) {
         return;
     }
     if !raisable {
-        return draft.decline(CODE, "the kernel lets only the first network namespace set nf_conntrack_max");
+        return draft.decline(CONNTRACK_FULL, "the kernel lets only the first network namespace set nf_conntrack_max");
     }
     let fits = snapshot.resources.memory_total / SHARE / ENTRY;
     // Less is full again at once.
@@ -26,7 +25,7 @@ pub(super) fn mend(policy: &Policy, snapshot: &Snapshot, draft: &mut Draft) {
     let to = max.saturating_mul(2).max(least).min(fits);
     if to < least {
         return draft.decline(
-            CODE,
+            CONNTRACK_FULL,
             &format!("more than {fits} connections would take more than a sixteenth of this host's memory"),
         );
     }
@@ -75,7 +74,9 @@ mod tests {
     #[test]
     fn a_table_that_may_not_grow_is_declined_with_the_reason() {
         let why = |seen, raisable| match done(Mode::Repair, seen, raisable) {
-            Err(declined) if declined.iter().all(|d| d.code == CODE) => declined.into_iter().next().map(|d| d.why),
+            Err(declined) if declined.iter().all(|d| d.code == CONNTRACK_FULL) => {
+                declined.into_iter().next().map(|d| d.why)
+            }
             other => panic!("{other:?}"),
         };
         let memory = "more than 131072 connections would take more than a sixteenth of this host's memory";

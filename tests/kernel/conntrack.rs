@@ -4,17 +4,19 @@ use std::fs;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
-use ssh_rescue::apply::conntrack;
+use ssh_rescue::apply::{apply, conntrack, insert};
 use ssh_rescue::chain;
 use ssh_rescue::facts::CONNTRACK_MAX;
 use ssh_rescue::host::Host;
 use ssh_rescue::judge::judge;
 use ssh_rescue::observe::observe;
-use ssh_rescue::pass::{Outcome, repair};
-use ssh_rescue::plan::words;
+use ssh_rescue::pass::{Outcome, look, repair};
+use ssh_rescue::plan::{Decision, plan, words};
 use ssh_rescue::policy::{Mode, Policy};
 use ssh_rescue::record::{StateDir, Undone, undo};
 use ssh_rescue::rehearse::drill::Stage;
+use ssh_rescue::rehearse::rehearse;
+use ssh_rescue::verify::{Aim, Verified, verify};
 
 use super::common::{root, tool};
 
@@ -72,6 +74,32 @@ fn a_full_table_is_reported_and_by_policy_made_larger_and_that_is_undone() {
     .unwrap_or_else(|e| panic!("{}", chain(&e)));
 }
 
+#[test]
+fn a_raise_after_which_the_table_is_full_still_is_taken_back() {
+    if !root("a table that is full still") {
+        return;
+    }
+    Stage::build(&Host::live(), |stage| {
+        table(stage.host, 65_536, 65_536);
+        let (state, policy) = (StateDir::default(), with(Mode::Repair));
+        let (snapshot, before) = look(stage.host, &policy);
+        let Decision::Repair(plan) = plan(&policy, &snapshot, &before, &state.new_id(stage.host)) else {
+            panic!("{}", before.sentence)
+        };
+        let aim = Aim::of(&policy, &snapshot, &before, &plan);
+        let rehearsed = rehearse(stage.host, &snapshot, plan, &policy, &before, aim.suffices(), &insert).unwrap();
+        let applied = apply(stage.host, &state, rehearsed, &snapshot, &before.sentence, stage.host.watcher()).unwrap();
+        assert_eq!(max(), Some(131_072));
+        fs::write(Path::new(CONNTRACK_MAX).with_file_name(COUNT), "131072\n").unwrap();
+        let verified = verify(stage.host, &policy, &state, applied, &aim).unwrap();
+        let Verified::RolledBack { why, .. } = verified else { panic!("{verified:?}") };
+        assert!(why.contains("is as before: the connection tracking table is full"), "{why}");
+        assert_eq!(max(), Some(65_536));
+        Ok(())
+    })
+    .unwrap_or_else(|e| panic!("{}", chain(&e)));
+}
+
 /// Of another network namespace than the first the kernel takes no size, and nothing is tried there; in the first it does.
 #[test]
 fn the_kernel_lets_the_first_network_namespace_alone_set_the_size() {
@@ -92,7 +120,7 @@ fn the_kernel_lets_the_first_network_namespace_alone_set_the_size() {
         assert!(chain(&refused).contains("ermission denied"), "{}", chain(&refused));
         let mut full = observe(stage.host, &policy);
         full.resources.conntrack.as_mut().unwrap().count = seen.max;
-        let planned = ssh_rescue::plan::plan(&policy, &full, &judge(&policy, &full), "id");
+        let planned = plan(&policy, &full, &judge(&policy, &full), "id");
         assert!(format!("{planned:?}").contains("the kernel lets only the first network namespace"), "{planned:?}");
         Ok(())
     })
