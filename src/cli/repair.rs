@@ -8,6 +8,7 @@ use super::disk::{About, Disk};
 use super::screen::{Screen, Tone, clean, wrap};
 use super::{CliError, Context, Status, report};
 use crate::judge::Verdict;
+use crate::judge::blame::turns_away;
 use crate::pass::{self, Outcome, Report};
 use crate::record::StateDir;
 use crate::rehearse::Evidence;
@@ -64,7 +65,10 @@ fn told(report: &Report, dry_run: bool, rich: bool, disk: Option<&About>) -> Str
     let (tone, word, what) = match report.outcome {
         Outcome::Healthy => (Tone::Good, "HEALTHY", "nothing had to be changed"),
         Outcome::Repaired if report.before.verdict == Verdict::AtRisk => {
-            (Tone::Good, "REPAIRED", "clients could connect, and will go on to")
+            match report.before.findings.iter().any(turns_away) {
+                true => (Tone::Good, "REPAIRED", "what may have kept clients out is mended"),
+                false => (Tone::Good, "REPAIRED", "clients could connect, and will go on to"),
+            }
         }
         Outcome::Repaired if disk.is_some() => (Tone::Good, "REPAIRED", "clients can connect after the next boot"),
         Outcome::Repaired => (Tone::Good, "REPAIRED", "clients can connect again"),

@@ -1,6 +1,7 @@
 //! A judgement for people: what a client sees, what can be done about it, and then the rest.
 
 use super::screen::{Screen, Tone, clean, wrap};
+use crate::judge::blame::turns_away;
 use crate::judge::{Gate, Judgement, PathGates, PathVerdict, Severity, Symptom, Verdict};
 use crate::plan::{Declined, Step, words};
 
@@ -68,6 +69,7 @@ pub fn details(screen: Screen, judgement: &Judgement) -> String {
 /// What to look at outside this host.
 pub fn elsewhere(judgement: &Judgement) -> String {
     match judgement.verdict {
+        Verdict::AtRisk if judgement.findings.iter().any(turns_away) => String::new(),
         Verdict::Reachable | Verdict::AtRisk => format!("\n{}", wrap(OUTSIDE, 0, 0)),
         Verdict::Blocked | Verdict::Unknown => String::new(),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::resources::CONNTRACK_FULL;
 use super::{
     Blame, Blocked, Demand, Details, Doubtful, Finding, Gate, Intent, Open, Path, PathGates, PathVerdict, Severity,
     Standing, Symptom, Verdict,
@@ -326,9 +327,17 @@ pub fn sentence(verdict: Verdict, intent: &Intent, gates: &[PathGates], findings
             (blocked.symptom, format!("{}{who}, because {}{also}", symptom_words(blocked.symptom), cause(blocked)))
         }
         Verdict::Unknown => (Symptom::Unknown, format!("it is not known whether clients can connect: {first}")),
-        Verdict::AtRisk => (Symptom::None, format!("clients can connect, but {first}")),
+        Verdict::AtRisk => match findings.iter().find(|f| turns_away(f)) {
+            Some(found) => (Symptom::None, format!("clients may be kept out, because {}", found.summary)),
+            None => (Symptom::None, format!("clients can connect, but {first}")),
+        },
         Verdict::Reachable => (Symptom::None, format!("clients can connect: {}", who_gets_in(intent, gates))),
     }
+}
+
+/// Whether the kernel may drop the packets of clients whom the rules let in.
+pub fn turns_away(finding: &Finding) -> bool {
+    finding.code == CONNTRACK_FULL
 }
 
 fn families(intent: &Intent) -> usize {

@@ -13,8 +13,16 @@ const ENTRY: u64 = 512;
 
 pub(super) fn mend(policy: &Policy, snapshot: &Snapshot, draft: &mut Draft) {
     let Some(ConntrackTable { count, max, raisable }) = snapshot.resources.conntrack else { return };
-    if policy.firewall.conntrack != Mode::Repair || !is_full_table(count, max) {
+    if !is_full_table(count, max) {
         return;
+    }
+    match policy.firewall.conntrack {
+        Mode::Off => return,
+        Mode::Report => {
+            let why = "the policy wants it to be reported, not made larger (`conntrack` of `[firewall]`)";
+            return draft.decline(CONNTRACK_FULL, why);
+        }
+        Mode::Repair => {}
     }
     if !raisable {
         return draft.decline(CONNTRACK_FULL, "the kernel lets only the first network namespace set nf_conntrack_max");
@@ -66,9 +74,11 @@ mod tests {
         ] {
             assert_eq!(done(Mode::Repair, seen, true), due, "{seen:?}");
         }
-        for mode in [Mode::Off, Mode::Report] {
-            assert_eq!(done(mode, (65_536, 65_536), true), Ok(Vec::new()));
-        }
+        assert_eq!(done(Mode::Off, (65_536, 65_536), true), Ok(Vec::new()));
+        assert_eq!(done(Mode::Report, (65_535, 65_536), true), Ok(Vec::new()));
+        let reported = done(Mode::Report, (65_536, 65_536), true).unwrap_err();
+        assert_eq!(reported[0].code, CONNTRACK_FULL);
+        assert!(reported[0].why.starts_with("the policy wants it to be reported"), "{}", reported[0].why);
     }
 
     #[test]

@@ -56,7 +56,10 @@ fn a_full_table_is_reported_and_by_policy_made_larger_and_that_is_undone() {
         table(stage.host, 65_536, 65_536);
         let state = StateDir::default();
         let report = repair(stage.host, &state, &with(Mode::Report), false).unwrap();
-        assert_eq!((report.outcome, max()), (Outcome::Healthy, Some(65_536)));
+        assert_eq!((report.outcome, max()), (Outcome::Refused, Some(65_536)));
+        assert_eq!(report.declined[0].code, "resources.conntrack.full");
+        let full = "clients may be kept out, because the connection tracking table is full (65536 of 65536): the kernel drops new connections";
+        assert_eq!(report.before.sentence, full);
         assert!(report.before.findings.iter().any(|f| f.code == "resources.conntrack.full" && f.mend.is_none()));
 
         let report = repair(stage.host, &state, &with(Mode::Repair), false).unwrap();
