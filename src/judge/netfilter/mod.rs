@@ -6,6 +6,7 @@
 
 mod act;
 mod bytes;
+mod calls;
 mod cond;
 mod digest;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::bytes::Regs;
+use super::calls::{Call, Calling};
 use super::digest::Digest;
 use super::flow::{Doubt, Fork, Phase, Raised, merge};
 use super::glance::{Glance, View};
@@ -14,9 +15,8 @@ use super::rules::{Known, Rules};
 use super::scan::{Eval, Scan};
 use super::stops::Past;
 use super::trace::Met;
-use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Table, Words};
-use crate::judge::{Blame, Calls, Gate, Path, Symptom};
-use crate::policy::respects;
+use crate::facts::{AddrSet, Chain, Hook, Net, Policy as ChainPolicy, Rule, RuleRef, Table};
+use crate::judge::{Blame, Path, Symptom};
 
 /// Rules that one walk looks at, over all forks, before it gives up: jumps may multiply without end. To it comes
 /// [`BUDGET_PER_RULE`] for each rule that there is.
@@ -50,9 +50,9 @@ pub struct Site<'a> {
     pub table: &'a Table,
     pub chain: &'a Chain,
     pub index: Option<usize>,
-    known: &'a Known<'a>,
+    pub known: &'a Known<'a>,
     /// The place of its call among those of the walk, once somebody is blamed in it.
-    call: Option<usize>,
+    pub call: Option<usize>,
 }
 
 #[cfg(test)]
@@ -63,26 +63,10 @@ impl<'a> Site<'a> {
 }
 
 impl Site<'_> {
-    fn rule_ref(&self) -> RuleRef {
+    pub fn rule_ref(&self) -> RuleRef {
         RuleRef { index: self.index, ..self.known.named().at.clone() }
     }
 }
-
-/// A chain as it is met on one way: by a hook, or by a rule that calls it.
-struct Call {
-    /// The rules that lead there; a hook needs none.
-    via: Option<Arc<Calls>>,
-    /// Whether one of the chains, or the table, is one that the policy respects.
-    respected: bool,
-    /// The blames that have been made, in order: a rule may end the way of many forks.
-    blames: Vec<(Blamed, Arc<Blame>)>,
-}
-
-/// The index of a rule, and whether the verdict is about single sources.
-type Blamed = (Option<usize>, bool);
-
-/// The call in which that stands, if any, the index of the rule there, and the chain that it calls; of a base chain the hook.
-type Calling = (Option<(usize, Option<usize>)>, *const Chain, Hook);
 
 pub struct Walk<'a> {
     pub path: &'a Path,
@@ -104,8 +88,8 @@ pub struct Walk<'a> {
     /// How deep it is in what rules do.
     pub nested: usize,
     budget: u64,
-    calls: Vec<Call>,
-    called: HashMap<Calling, usize>,
+    pub calls: Vec<Call>,
+    pub called: HashMap<Calling, usize>,
 }
 
 /// Where forks go that do not reach the next rule.
@@ -418,90 +402,6 @@ impl<'a> Walk<'a> {
         });
         let by = self.blame(is_wide(&fork.sources));
         self.ends.push(End { sources: fork.sources, fate: Fate::Blocked(symptom), doubts: fork.doubts, by: Some(by) });
-    }
-
-    /// Who the walk stands at. `everybody`: the verdict is not about single sources, so that no ban is meant.
-    pub fn blame(&mut self, everybody: bool) -> Arc<Blame> {
-        let (Some(call), Some(site)) = (self.standing(), self.stack.last().copied()) else {
-            return Arc::new(Blame::gate(Gate::Route, ""));
-        };
-        let blamed = (site.index, everybody);
-        let made = self.calls.get(call).map(|call| call.blames.as_slice()).unwrap_or_default();
-        // Mostly it comes after all others.
-        let place = match made.last() {
-            Some((last, _)) if *last >= blamed => made.binary_search_by_key(&blamed, |(made, _)| *made),
-            _ => Err(made.len()),
-        };
-        if let Some((_, known)) = place.ok().and_then(|at| made.get(at)) {
-            return known.clone();
-        }
-        let by = Arc::new(self.new_blame(&site, call, everybody));
-        if let (Err(at), Some(call)) = (place, self.calls.get_mut(call)) {
-            call.blames.insert(at, (blamed, by.clone()));
-        }
-        by
-    }
-
-    fn new_blame(&self, site: &Site<'a>, call: usize, everybody: bool) -> Blame {
-        let named = site.known.named();
-        let rules = &site.chain.rules;
-        let rule = site.index.and_then(|index| Some((index, rules.get(index)?)));
-        let respects = |name: &str| respects(self.respect, name);
-        let by_set =
-            |(index, rule): (usize, &Rule)| site.known.digest(self.rules).has_sets(index) && rule.sets().any(respects);
-        let call = self.calls.get(call);
-        Blame {
-            gate: Gate::Firewall,
-            place: named.place.clone(),
-            hook: Some(site.hook),
-            rule: Some(match rule {
-                Some((index, _)) => Words::of(rules, index, &named.language),
-                None => "policy drop".to_owned().into(),
-            }),
-            position: site.index.map(|i| i + 1),
-            neighbours: false,
-            respected: !everybody && (call.is_some_and(|call| call.respected) || rule.is_some_and(by_set)),
-            rule_ref: Some(site.rule_ref()),
-            via: call.and_then(|call| call.via.clone()),
-        }
-    }
-
-    /// The place of the call in which the walk stands.
-    fn standing(&mut self) -> Option<usize> {
-        let mut caller: Option<(usize, Option<usize>)> = None;
-        for depth in 0..self.stack.len() {
-            let site = *self.stack.get(depth)?;
-            let call = match site.call {
-                Some(call) => call,
-                None => {
-                    let calling = (caller, std::ptr::from_ref(site.chain), site.hook);
-                    let call = match self.called.get(&calling) {
-                        Some(known) => *known,
-                        None => {
-                            let caller = caller.and_then(|(call, _)| self.calls.get(call));
-                            self.calls.push(self.new_call(&site, caller, depth));
-                            self.called.insert(calling, self.calls.len() - 1);
-                            self.calls.len() - 1
-                        }
-                    };
-                    self.stack.get_mut(depth)?.call = Some(call);
-                    call
-                }
-            };
-            caller = Some((call, site.index));
-        }
-        caller.map(|(call, _)| call)
-    }
-
-    fn new_call(&self, site: &Site<'a>, caller: Option<&Call>, depth: usize) -> Call {
-        let around = match caller {
-            Some(caller) => caller.respected,
-            None => respects(self.respect, &site.table.name),
-        };
-        let respected = around || respects(self.respect, &site.chain.name);
-        let calling = depth.checked_sub(1).and_then(|depth| self.stack.get(depth)).map(Site::rule_ref);
-        let via = calling.map(|at| Arc::new(Calls { before: caller.and_then(|caller| caller.via.clone()), at }));
-        Call { via, respected, blames: Vec::new() }
     }
 }
 
